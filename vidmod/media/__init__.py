@@ -1,0 +1,7 @@
+"""Reading media: the only importer of av."""
+
+from vidmod.media.frame import Frame, Orientation
+from vidmod.media.reader import Ledger, Reader
+from vidmod.media.source import AudioTrack, Probe, VideoTrack, check_readable, probe
+
+__all__ = ["AudioTrack", "Frame", "Ledger", "Orientation", "Probe", "Reader", "VideoTrack", "check_readable", "probe"]

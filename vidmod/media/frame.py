@@ -1,0 +1,197 @@
+"""A decoded picture, seen the way a viewer sees it."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+import numpy as np
+from av.buffer import Buffer
+from av.error import FFmpegError
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from numpy.typing import NDArray
+
+from vidmod.errors import UndecodableError
+
+ChannelOrder = Literal["bgr", "rgb"]
+INTERPOLATIONS = {"area": Interpolation.AREA, "bicubic": Interpolation.BICUBIC, "bilinear": Interpolation.BILINEAR}
+
+# AVColorSpace (ITU-T H.273, table 4) to the matrix that swscale is to use.
+_MATRICES = {
+    1: Colorspace.ITU709,
+    4: Colorspace.FCC,
+    5: Colorspace.ITU601,
+    6: Colorspace.SMPTE170M,
+    7: Colorspace.SMPTE240M,
+    9: Colorspace.BT2020,
+    10: Colorspace.BT2020,
+}
+_HD_HEIGHT = 720
+_FULL_RANGE_FORMATS = ("yuvj", "gray", "ya", "mono", "pal")
+
+
+@dataclass(frozen=True, slots=True)
+class Orientation:
+    """How stored pixels become displayed ones: an exchange of the axes, then flips."""
+
+    transposed: bool = False
+    flip_x: bool = False
+    flip_y: bool = False
+
+    @classmethod
+    def from_display_matrix(cls, matrix: bytes) -> Orientation:
+        """Read an FFmpeg display matrix (9 × int32), clamped to multiples of 90 degrees.
+
+        The matrix maps stored (x, y) to displayed (a·x + c·y, b·x + d·y); see libavutil/display.h.
+        """
+        a, b, _, c, d, *_ = struct.unpack("<9i", matrix[:36])
+        if abs(a) + abs(d) >= abs(b) + abs(c):
+            return cls(False, a < 0, d < 0)
+        return cls(True, c < 0, b < 0)
+
+    @classmethod
+    def from_rotation(cls, degrees: int) -> Orientation:
+        """From degrees counter-clockwise, clamped to multiples of 90; FFmpeg gives INT_MIN for damage."""
+        quarters = round(degrees / 90) % 4 if abs(degrees) <= 360 else 0
+        return (cls(), cls(True, False, True), cls(False, True, True), cls(True, True, False))[quarters]
+
+    @property
+    def rotation(self) -> int:
+        """Degrees counter-clockwise, as FFmpeg reports them: -90 is a turn to the right."""
+        if self.transposed:
+            return 90 if self.flip_y else -90
+        return 180 if self.flip_x and self.flip_y else 0
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether text in the picture would read backward without the flips."""
+        return (self.flip_x == self.flip_y) == self.transposed
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) on the other side of the change: stored to displayed, or back."""
+        return (height, width) if self.transposed else (width, height)
+
+    def apply(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Turn a stored H×W×C image into the displayed one; a view where possible."""
+        if self.transposed:
+            image = image.swapaxes(0, 1)
+        return image[:: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1]
+
+
+UPRIGHT = Orientation()
+
+
+class Scaler:
+    """Scales frames to small images; keeps swscale's contexts, so belongs to one thread."""
+
+    def __init__(self) -> None:
+        self._reformatters: dict[tuple[int, int, str, str], VideoReformatter] = {}
+
+    def scale(
+        self, frame: VideoFrame, width: int, height: int, order: ChannelOrder, interpolation: str
+    ) -> NDArray[np.uint8]:
+        """Stored pixels of `frame` as full-range uint8 height×width×3."""
+        key = (width, height, order, interpolation)
+        reformatter = self._reformatters.setdefault(key, VideoReformatter())
+        try:
+            scaled = reformatter.reformat(
+                frame,
+                width,
+                height,
+                f"{order}24",
+                src_colorspace=_matrix(frame),
+                dst_colorspace=Colorspace.ITU709,
+                interpolation=INTERPOLATIONS[interpolation],
+                src_color_range=_color_range(frame),
+                dst_color_range=ColorRange.JPEG,
+                threads=1,
+            )
+        except FFmpegError as exc:
+            raise UndecodableError(
+                f"A {frame.width}x{frame.height} {frame.format.name} picture cannot be scaled: {exc.strerror}."
+            ) from exc
+        return _pixels(scaled)
+
+
+def _pixels(frame: VideoFrame) -> NDArray[np.uint8]:
+    """The H×W×3 pixels of a packed 24-bit frame, without its row padding."""
+    plane = frame.planes[0]
+    rows: NDArray[np.uint8] = np.frombuffer(memoryview(plane), np.uint8).reshape(frame.height, plane.line_size)
+    return rows[:, : frame.width * 3].reshape(frame.height, frame.width, 3)
+
+
+def _matrix(frame: VideoFrame) -> Colorspace:
+    """The YCbCr matrix; unspecified means BT.709 from 720 lines up, BT.601 below, as players assume."""
+    default = Colorspace.ITU709 if frame.height >= _HD_HEIGHT else Colorspace.ITU601
+    return _MATRICES.get(int(frame.colorspace), default)
+
+
+def _color_range(frame: VideoFrame) -> ColorRange:
+    """Full or limited; unspecified is limited, but for formats that are full by definition."""
+    if frame.color_range in (ColorRange.MPEG, ColorRange.JPEG) and not frame.format.is_rgb:
+        return ColorRange(frame.color_range)
+    full = frame.format.is_rgb or frame.format.name.startswith(_FULL_RANGE_FORMATS)
+    return ColorRange.JPEG if full else ColorRange.MPEG
+
+
+def orientation_of(frame: VideoFrame) -> Orientation:
+    """The orientation in the frame's display matrix, upright without one."""
+    try:
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:
+        # PyAV 18.1 knows no name for newer side data (a multiview id, say) and then lists none at all.
+        return Orientation.from_rotation(frame.rotation)
+    return Orientation.from_display_matrix(bytes(matrix)) if isinstance(matrix, Buffer) else UPRIGHT
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Frame:
+    """One picture with its presentation time, half open: [pts, end_pts).
+
+    Attributes:
+        pts: Presentation time in `time_base`; strictly increasing within one stream.
+        end_pts: When the next picture is shown.
+        time_base: Seconds per unit.
+        picture: The decoder's frame. Its buffers are shared with the decoder: read only.
+        scaler: Scales `picture`; belongs to the thread that reads.
+    """
+
+    pts: int
+    end_pts: int
+    time_base: Fraction
+    picture: VideoFrame
+    scaler: Scaler
+
+    def __repr__(self) -> str:
+        size = f"{self.picture.width}x{self.picture.height} {self.picture.format.name}"
+        return f"Frame(pts={self.pts}, end_pts={self.end_pts}, time_base={self.time_base}, {size})"
+
+    @property
+    def orientation(self) -> Orientation:
+        """How the stored picture is turned for display."""
+        return orientation_of(self.picture)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in displayed pixels."""
+        return self.orientation.size(self.picture.width, self.picture.height)
+
+    def image(
+        self, width: int, height: int, order: ChannelOrder = "rgb", interpolation: str = "bilinear"
+    ) -> NDArray[np.uint8]:
+        """The displayed picture scaled to height×width×3, uint8, full range, C-contiguous.
+
+        Raises:
+            UndecodableError: swscale refuses the picture's size or format.
+        """
+        orientation = self.orientation
+        stored = self.scaler.scale(self.picture, *orientation.size(width, height), order, interpolation)
+        return np.ascontiguousarray(orientation.apply(stored))
+
+    @classmethod
+    def from_ndarray(cls, image: NDArray[np.uint8], order: ChannelOrder = "rgb") -> Frame:
+        """A frame at time 0 from H×W×3 uint8 pixels, for tests and golden inputs."""
+        return cls(0, 1, Fraction(1, 25), VideoFrame.from_ndarray(image, f"{order}24"), Scaler())
