@@ -1,0 +1,99 @@
+"""A model: frames in, Scores and Detections out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from vidmod.media import Frame
+from vidmod.models import preprocessing
+from vidmod.models.decoding import decode
+from vidmod.models.manifest import Manifest
+from vidmod.models.preprocessing import ModelInput
+from vidmod.models.runtimes import Session, SessionRequest, select
+from vidmod.models.weights import Weights, obtain
+from vidmod.predictions import Predictions
+
+
+class Model:
+    """A manifest, its weights and a session that runs them.
+
+    `prepare` may be called from the thread that reads; `predict` belongs to the thread that opened
+    the session.
+    """
+
+    def __init__(self, manifest: Manifest, weights: Weights, session: Session) -> None:
+        self.manifest = manifest
+        self.weights = weights
+        self._session = session
+        self.info = session.info
+
+    @classmethod
+    def load(
+        cls,
+        manifest: Manifest,
+        *,
+        runtime: str = "auto",
+        device: str = "auto",
+        precision: str = "auto",
+        weights: Mapping[str, Path] | None = None,
+        notify: Callable[[str], None] | None = None,
+    ) -> Model:
+        """Find or pull the weights, and compile them.
+
+        Args:
+            weights: Model name to a file that is to be used instead.
+            notify: Told when weights have to be pulled.
+
+        Raises:
+            WeightsError, RuntimeUnavailableError, UsageError: See `obtain` and `select`.
+        """
+        chosen = select(runtime, device)
+        found = obtain(manifest, weights, notify)
+        request = SessionRequest(found.path, manifest.input, manifest.output, device, precision)
+        return cls(manifest, found, chosen.open(request))
+
+    @property
+    def name(self) -> str:
+        """The manifest's name."""
+        return self.manifest.name
+
+    def prepare(self, frame: Frame) -> ModelInput:
+        """The frame as this network wants it."""
+        return preprocessing.prepare(frame, self.manifest)
+
+    def predict(self, inputs: Sequence[ModelInput]) -> list[Predictions]:
+        """What the network says of each input, in order.
+
+        The network always runs batches of one size, filled up where there are fewer, so that a
+        picture's scores do not depend on what it was batched with.
+
+        Raises:
+            InferenceError: The network failed.
+        """
+        size = self.manifest.batch.best
+        chunks = (inputs[start : start + size] for start in range(0, len(inputs), size))
+        return [prediction for chunk in chunks for prediction in self._predict_batch(chunk, size)]
+
+    def _predict_batch(self, chunk: Sequence[ModelInput], size: int) -> list[Predictions]:
+        images = np.zeros((size, *chunk[0].image.shape), np.uint8)
+        for row, item in zip(images, chunk, strict=False):
+            row[:] = item.image
+        output = self._session.infer(images)[: len(chunk)]
+        return decode(output, self.manifest, [item.geometry for item in chunk])
+
+    def close(self) -> None:
+        """Release the session; more than once is fine."""
+        self._session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()

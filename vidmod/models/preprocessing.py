@@ -1,0 +1,95 @@
+"""Frames to model-ready images, exactly as each network was fed when it was trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vidmod.errors import UndecodableError
+from vidmod.media import Frame
+from vidmod.models.manifest import Manifest, Step
+
+Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """How a detector's input lies in the displayed picture.
+
+    Attributes:
+        scale: Displayed pixels per input pixel, horizontally and vertically.
+        size: Displayed (width, height), to which boxes are clipped.
+    """
+
+    scale: tuple[float, float]
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ModelInput:
+    """One model-ready image.
+
+    Attributes:
+        image: height×width×3 uint8 in the manifest's channel order, full range.
+        geometry: How to get back from it to the displayed picture.
+    """
+
+    image: Image
+    geometry: Geometry
+
+    def __repr__(self) -> str:
+        return f"ModelInput(image={self.image.shape}, geometry={self.geometry})"
+
+
+def prepare(frame: Frame, manifest: Manifest) -> ModelInput:
+    """Scale, crop and recode a frame as the manifest's steps say.
+
+    The steps end before the arithmetic on floats (mean, scale, layout), which runtimes do, so
+    that what crosses threads and processes is small.
+
+    Raises:
+        UndecodableError: The picture cannot be scaled.
+    """
+    first, *rest = manifest.preprocess
+    scale = _resize if first.step == "resize" else _letterbox
+    image, geometry = scale(frame, first, manifest)
+    for step in rest:
+        image = _crop(image, step) if step.step == "crop" else _jpeg(image, step, manifest.input.channels)
+    return ModelInput(image, geometry)
+
+
+def _resize(frame: Frame, step: Step, manifest: Manifest) -> tuple[Image, Geometry]:
+    width, height = frame.size
+    image = frame.image(step.width, step.height, manifest.input.channels, step.interpolation)
+    return image, Geometry((width / step.width, height / step.height), (width, height))
+
+
+def _letterbox(frame: Frame, step: Step, manifest: Manifest) -> tuple[Image, Geometry]:
+    """Fit the picture in at the top left, black right and below."""
+    width, height = frame.size
+    factor = max(width / step.width, height / step.height)
+    fitted = (max(1, round(width / factor)), max(1, round(height / factor)))
+    canvas = np.zeros((step.height, step.width, 3), np.uint8)
+    canvas[: fitted[1], : fitted[0]] = frame.image(*fitted, manifest.input.channels, step.interpolation)
+    return canvas, Geometry((factor, factor), (width, height))
+
+
+def _crop(image: Image, step: Step) -> Image:
+    """The centre."""
+    top = (image.shape[0] - step.height) // 2
+    left = (image.shape[1] - step.width) // 2
+    return np.ascontiguousarray(image[top : top + step.height, left : left + step.width])
+
+
+def _jpeg(image: Image, step: Step, channels: str) -> Image:
+    """Through JPEG (4:2:0) and back; OpenCV codes BGR."""
+    bgr = image if channels == "bgr" else image[..., ::-1]
+    coded, data = cv2.imencode(".jpg", bgr, (cv2.IMWRITE_JPEG_QUALITY, step.quality))
+    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR) if coded else None
+    if decoded is None:
+        raise UndecodableError("A picture could not be recoded as JPEG.")
+    result: Image = decoded.astype(np.uint8, copy=False)
+    return result if channels == "bgr" else np.ascontiguousarray(result[..., ::-1])
