@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -94,8 +94,8 @@ class PresentationClock:
 class Ledger:
     """What became of every packet of one stream, complete once reading has ended.
 
-    packets = frames + lost + hidden + without_picture, but for a `view`, where each packet
-    gives a picture for every view.
+    packets = frames + lost + hidden + without_picture for `video` and `cover`. A `view` has as
+    many pictures again as the base view; `hidden` counts the hidden ones.
 
     Attributes:
         packets: Packets with data that the container gave.
@@ -106,6 +106,7 @@ class Ledger:
         without_picture: Packets that hold no picture to show (invisible reference frames of VP8
             and VP9, placeholders of MPEG-4, second fields).
         damaged: Pictures that the decoder patched.
+        unusable: Pictures of a size or format that nothing can scale.
         read_errors: Times that reading on failed.
         size_changes: Times that the picture size changed.
         missing_pts, backward_pts: Pictures whose time had to be inferred.
@@ -122,6 +123,7 @@ class Ledger:
     hidden: int = 0
     without_picture: int = 0
     damaged: int = 0
+    unusable: int = 0
     read_errors: int = 0
     size_changes: int = 0
     missing_pts: int = 0
@@ -164,6 +166,7 @@ class _Sent:
     pts: int | None
     duration: int
     expects_picture: bool
+    hidden: bool
 
 
 class Reader:
@@ -222,8 +225,11 @@ class Reader:
         """Release the file and the decoder; more than once is fine."""
         self._container.close()
 
-    def frames(self) -> Iterator[Frame]:
+    def frames(self, end_pts: int | None = None) -> Generator[Frame, None, None]:
         """Every picture that can be decoded, each once the time of the next one is known.
+
+        Args:
+            end_pts: Stop before the first picture that is shown at or after this time.
 
         Raises:
             SourceUnreadableError: The decoder cannot be opened at all.
@@ -236,6 +242,8 @@ class Reader:
             pts = self._clock.tick(picture.pts, picture.dts, held_duration)
             if held is not None:
                 yield from self._shown(held, pts)
+            if end_pts is not None and pts >= end_pts:
+                return
             held = Frame(pts, pts, self.track.time_base, picture, self._scaler)
         if held is not None:
             duration = held.picture.duration or self.track.frame_duration_pts
@@ -260,6 +268,8 @@ class Reader:
         for packet in self._packets():
             yield from self._decode(packet)
             self._expire(self._serial - _MAX_DELAY)
+            if self.track.kind == "hidden" and self.ledger.frames + self.ledger.lost >= self.track.frames:
+                break
         for _ in range(_MAX_DRAIN_ERRORS):
             try:
                 pictures = self._decoder.decode(None)
@@ -297,13 +307,16 @@ class Reader:
     def _decode(self, packet: Packet[Stream]) -> Iterator[VideoFrame]:
         self.ledger.packets += 1
         duration = packet.duration or self.track.frame_duration_pts
-        sent = _Sent(self._serial, packet.pts, duration, _holds_picture(self.track, packet))
-        packet.opaque = sent
+        hidden = packet.is_discard
+        sent = _Sent(self._serial, packet.pts, duration, _holds_picture(self.track, packet), hidden)
         self._serial += 1
-        if packet.is_discard:
+        if hidden:
             self.ledger.hidden += 1
-        else:
+            if self.track.kind == "hidden":
+                packet = _shown_again(packet)
+        if hidden == (self.track.kind == "hidden"):
             self._sent[sent.serial] = sent
+        packet.opaque = sent
         try:
             pictures = self._decoder.decode(packet)
         except FFmpegError as exc:
@@ -321,6 +334,8 @@ class Reader:
             if picture.interlaced_frame:
                 self._second_field = serial + 1
             if self.track.kind == "view" and first_view:
+                continue
+            if self.track.kind == "hidden" and not first_view:
                 continue
             self.ledger.frames += 1
             self.ledger.damaged += picture.is_corrupt
@@ -366,7 +381,7 @@ class Reader:
         ledger.holes = union(ledger.holes)
 
     def _declared_end(self) -> int | None:
-        if self.track.duration_pts is None:
+        if self.track.duration_pts is None or self.track.kind == "hidden":
             return None
         return (self.track.start_pts or 0) + self.track.duration_pts
 
@@ -376,6 +391,13 @@ class Reader:
         # With an edit list the track's claim can exceed what is shown; the index is then the judge.
         whole = self._start_pts is None
         return not (whole and self.track.frames and self.ledger.packets >= self.track.frames)
+
+
+def _shown_again(packet: Packet[Stream]) -> Packet[Stream]:
+    """A copy without the mark that makes decoders drop the picture."""
+    copy: Packet[Stream] = Packet(bytes(packet))
+    copy.pts, copy.dts, copy.time_base = packet.pts, packet.dts, packet.time_base
+    return copy
 
 
 def _holds_picture(track: VideoTrack, packet: Packet[Stream]) -> bool:

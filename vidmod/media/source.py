@@ -41,7 +41,7 @@ _MAX_STREAMS = 200
 MAX_PIXELS = 1 << 28
 _MICROSECONDS = Fraction(1, 1_000_000)
 
-TrackKind = Literal["video", "cover", "view"]
+TrackKind = Literal["video", "cover", "view", "hidden"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,8 @@ class VideoTrack:
     Attributes:
         index: The stream's number in the file.
         kind: `video`; `cover` for attached pictures; `view` for the further views of a
-            multiview stream (a second eye), which players show in turn or side by side.
+            multiview stream (a second eye); `hidden` for what an edit list keeps from being shown
+            by players that honour it.
         codec: FFmpeg's decoder name.
         size: Stored (width, height), before rotation.
         pixel_format: FFmpeg's name, None where no picture could be probed.
@@ -60,7 +61,7 @@ class VideoTrack:
         start_pts: First presentation time, None if unknown.
         duration_pts: Claimed length, None if the format makes no claim that can be held to.
         shares_duration: The claim is for the file as a whole; the sound may be what is that long.
-        frames: Claimed number of packets, 0 if unknown.
+        frames: Claimed number of packets, 0 if unknown; for `hidden`, how many of them there are.
     """
 
     index: int

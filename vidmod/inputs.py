@@ -1,0 +1,105 @@
+"""What the user named: files, folders, standard input."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from vidmod.errors import NotVideoError, OutputError, SourceError, SourceNotFoundError
+from vidmod.media import probe
+
+# A file of such a name that nothing can open is a broken video, not something else.
+_VIDEO_SUFFIXES = frozenset(
+    ".3gp .avi .avif .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One file to scan.
+
+    Attributes:
+        path: Where it is.
+        name: What its timeline is named after: relative to the folder that was named, if one was.
+    """
+
+    path: Path
+    name: Path
+
+
+def expand(named: Path) -> Iterator[Input]:
+    """The file itself, or every video and image in the folder and below, by content, sorted.
+
+    Files that are no media are passed over, unless their name says that they are video: those are
+    given, so that their failure is seen. Links to folders are not followed.
+
+    Raises:
+        SourceNotFoundError: There is nothing at the path.
+        NotVideoError: A folder without any video.
+    """
+    if not named.exists():
+        raise SourceNotFoundError(f"{named}: there is no such file or folder. Check the path.")
+    if not named.is_dir():
+        yield Input(named, Path(named.name))
+        return
+    found = False
+    for folder, folders, files in os.walk(named):
+        folders.sort()
+        for name in sorted(files):
+            path = Path(folder, name)
+            if _is_candidate(path):
+                found = True
+                yield Input(path, path.relative_to(named))
+    if not found:
+        raise NotVideoError(f"{named}: there is no video in this folder.")
+
+
+def _is_candidate(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    if path.suffix.lower() in _VIDEO_SUFFIXES:
+        return True
+    try:
+        probe(path)
+    except SourceError as exc:
+        # Media that is damaged is given, and fails in sight; text, sound and the rest are not.
+        return not isinstance(exc, NotVideoError)
+    return True
+
+
+@contextmanager
+def spooled_stdin() -> Iterator[Path]:
+    """Standard input as a file, which seeking and a whitelist of protocols want.
+
+    Raises:
+        OutputError: There is no room for it.
+    """
+    with tempfile.TemporaryDirectory(prefix="vidmod-") as folder:
+        path = Path(folder, "stdin")
+        try:
+            with path.open("wb") as file:
+                shutil.copyfileobj(sys.stdin.buffer, file, 1 << 20)
+        except OSError as exc:
+            raise OutputError(f"{folder}: standard input cannot be kept there ({exc.strerror}). Set TMPDIR.") from exc
+        yield path
+
+
+def output_names(inputs: Sequence[Input], suffix: str) -> dict[Path, Path]:
+    """Input path to a result's relative name; two inputs of one name get different ones."""
+    taken: set[Path] = set()
+    names: dict[Path, Path] = {}
+    for item in inputs:
+        name = item.name.with_name(item.name.name + suffix)
+        number = 2
+        while name in taken:
+            name = item.name.with_name(f"{item.name.name}-{number}{suffix}")
+            number += 1
+        taken.add(name)
+        names[item.path] = name
+    return names

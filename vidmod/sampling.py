@@ -1,0 +1,84 @@
+"""Which frames are looked at: push frames in presentation order, get the samples, flush."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Protocol
+
+from vidmod.errors import choose
+from vidmod.media import Frame
+
+MODES = ("uniform", "all")
+
+
+class Sampler(Protocol):
+    """A stage: it owns no thread and holds at most one frame."""
+
+    def update(self, frame: Frame) -> list[Frame]:
+        """Take the next frame; give those that are to be looked at."""
+
+    def finish(self) -> list[Frame]:
+        """Give what is still to be looked at: the last frame, always."""
+
+
+class EveryFrame:
+    """Look at everything."""
+
+    def update(self, frame: Frame) -> list[Frame]:
+        """Give the frame back."""
+        return [frame]
+
+    def finish(self) -> list[Frame]:
+        """Nothing is held."""
+        return []
+
+
+class Uniform:
+    """The first frame, the first at or after every multiple of `interval`, and the last.
+
+    Also every frame whose omission would leave more than `interval` of presentation time unseen:
+    in video of variable frame rate the frame before a grid point can be shown for long.
+
+    Args:
+        interval: In units of the stream's time base.
+    """
+
+    def __init__(self, interval: Fraction) -> None:
+        self._interval = interval
+        self._origin: int | None = None
+        self._next = Fraction(0)
+        self._seen_until = 0
+        self._held: Frame | None = None
+
+    def update(self, frame: Frame) -> list[Frame]:
+        """Take the next frame; give it back if it is to be looked at."""
+        if self._origin is None:
+            self._origin = frame.pts
+            self._next = Fraction(frame.pts)
+        if frame.pts < self._next and frame.end_pts - self._seen_until <= self._interval:
+            self._held = frame
+            return []
+        self._held = None
+        self._seen_until = frame.end_pts
+        self._next = self._origin + ((frame.pts - self._origin) // self._interval + 1) * self._interval
+        return [frame]
+
+    def finish(self) -> list[Frame]:
+        """Give the last frame, if it was not given already."""
+        held, self._held = self._held, None
+        return [] if held is None else [held]
+
+
+def create(mode: str, interval: Fraction, time_base: Fraction) -> Sampler:
+    """The sampler of that name.
+
+    Args:
+        mode: One of `MODES`.
+        interval: The longest presentation time that `uniform` may leave unseen, in seconds.
+        time_base: Of the stream.
+
+    Raises:
+        UsageError: No such mode.
+    """
+    choose("sampling", mode, MODES)
+    return EveryFrame() if mode == "all" else Uniform(interval / time_base)

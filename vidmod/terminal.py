@@ -1,0 +1,201 @@
+"""What a person sees: the summary, the strip of scores over time, the progress bar. All on stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group, RenderableType
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from vidmod.coverage import seconds_of
+from vidmod.policy import Policy
+from vidmod.scanning import Progress as ScanProgress
+from vidmod.timebase import format_time
+from vidmod.timeline import Segment, Timeline
+
+_STYLES = {"pass": "green", "review": "yellow", "block": "bold red"}
+_BARS = "▁▂▃▄▅▆▇█"
+_STRIP_COLUMNS = 60
+_MAX_ROWS = 20
+
+
+def console(*, quiet: bool = False) -> Console:
+    """The person's terminal."""
+    return Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=False)
+
+
+def summary(timeline: Timeline) -> RenderableType:
+    """Everything that a person wants to know first; fits 80 columns."""
+    parts: list[RenderableType] = [_headline(timeline), Text(_looked_at(timeline), style="dim")]
+    if timeline.samples:
+        parts.append(_strip(timeline))
+    if timeline.segments:
+        parts.append(_segment_table(timeline.segments))
+    parts += [Text(f"  {note}", style="yellow" if timeline.status != "complete" else "dim") for note in timeline.notes]
+    if timeline.provenance["models"]:
+        parts.append(Text(_models_line(timeline), style="dim"))
+    return Group(*parts)
+
+
+def _headline(timeline: Timeline) -> Text:
+    source = timeline.source
+    text = Text()
+    text.append(source["name"], style="bold")
+    video = source["video"]
+    if video is not None:
+        turned = video["rotation"] in (-90, 90)
+        width, height = (video["height"], video["width"]) if turned else (video["width"], video["height"])
+        text.append(f"  {format_time(source['duration_seconds'])}  {width}x{height} {video['codec']}", style="dim")
+    text.append("  ")
+    if timeline.status != "complete":
+        text.append(timeline.status.upper() + " ", style="bold magenta")
+    text.append(timeline.verdict.upper(), style=_STYLES[timeline.verdict])
+    return text
+
+
+def _looked_at(timeline: Timeline) -> str:
+    coverage = timeline.coverage
+    whole = timeline.source["duration_seconds"]
+    analysed = seconds_of(coverage, "analysed")
+    gap = timeline.provenance["sampling"].get("max_gap_seconds")
+    parts = [f"  looked at {timeline.sample_count} pictures"]
+    if gap:
+        parts.append(f"none more than {gap:g} s apart")
+    share = "all" if whole and abs(whole - analysed) < 1e-3 else f"{analysed:.1f} of"
+    parts.append(f"{share} {whole:.1f} s accounted for")
+    for state in ("unsampled", "undecodable"):
+        seconds = seconds_of(coverage, state)
+        if seconds:
+            parts.append(f"{seconds:.1f} s {state}")
+    return ", ".join(parts)
+
+
+def _models_line(timeline: Timeline) -> str:
+    models = timeline.provenance["models"]
+    runs = {f"{row['runtime']} {row['precision']} on {row['device']}" for row in models}
+    return f"  {', '.join(row['name'] for row in models)}: {', '.join(sorted(runs))}"
+
+
+def _strip(timeline: Timeline) -> Table:
+    """One row per category: the highest score of each slice of time."""
+    policy = Policy.from_document(timeline.provenance["policy"], "timeline")
+    start = timeline.source["start_seconds"]
+    length = max(timeline.source["duration_seconds"], 1e-6)
+    columns = min(_STRIP_COLUMNS, max(1, len(timeline.samples)))
+    table = Table.grid(padding=(0, 1))
+    for category in policy.categories:
+        peaks: list[float | None] = [None] * columns
+        for sample in timeline.samples:
+            column = min(columns - 1, int((sample.time_seconds - start) / length * columns))
+            score = category.best_label(sample.predictions)[1]
+            peaks[column] = max(score, peaks[column] or 0.0)
+        bars = Text()
+        for peak in _held(peaks):
+            bars.append(*_bar(peak, category.review, category.block))
+        table.add_row(f"  {category.name}", bars)
+    end = format_time(start + length)
+    table.add_row("", Text(f"{format_time(start)}{end:>{max(1, columns - len(format_time(start)))}}", style="dim"))
+    return table
+
+
+def _held(peaks: Sequence[float | None]) -> Iterator[float]:
+    """A slice without a sample shows the one before: nothing else was seen."""
+    last = 0.0
+    for peak in peaks:
+        last = last if peak is None else peak
+        yield last
+
+
+def _bar(peak: float, review: float, block: float) -> tuple[str, str]:
+    style = _STYLES["block" if peak >= block else "review" if peak >= review else "pass"]
+    return _BARS[min(len(_BARS) - 1, int(peak * len(_BARS)))], style
+
+
+def _segment_table(segments: Sequence[Segment]) -> Table:
+    table = Table(box=None, padding=(0, 1), header_style="dim")
+    for name, justify in (
+        ("  verdict", "left"),
+        ("category", "left"),
+        ("start", "right"),
+        ("end", "right"),
+        ("peak", "right"),
+        ("labels", "left"),
+    ):
+        table.add_column(name, justify="right" if justify == "right" else "left", overflow="ellipsis", no_wrap=True)
+    for segment in segments[:_MAX_ROWS]:
+        where = "" if segment.stream is None else f" (stream {segment.stream}, {segment.kind})"
+        table.add_row(
+            Text(f"  {segment.verdict}", style=_STYLES[segment.verdict]),
+            segment.category,
+            format_time(segment.start_seconds),
+            format_time(segment.end_seconds),
+            f"{segment.peak:.2f}",
+            ", ".join(f"{label} {score:.2f}" for label, score in segment.labels.items()) + where,
+        )
+    if len(segments) > _MAX_ROWS:
+        table.add_row(f"  … and {len(segments) - _MAX_ROWS} more in the timeline", "", "", "", "", "")
+    return table
+
+
+def batch_table(rows: Sequence[tuple[str, str, str, int]]) -> Table:
+    """Several inputs: name, status, verdict, segments."""
+    table = Table(box=None, padding=(0, 1), header_style="dim")
+    table.add_column("input", overflow="ellipsis", no_wrap=True)
+    table.add_column("status")
+    table.add_column("verdict")
+    table.add_column("segments", justify="right")
+    for name, status, verdict, count in rows:
+        table.add_row(name, status, Text(verdict, style=_STYLES.get(verdict, "")), str(count))
+    return table
+
+
+class ProgressBar:
+    """A bar with speed and time left while a scan runs, if stderr is a terminal."""
+
+    def __init__(self, out: Console) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[position]}  {task.fields[speed]}"),
+            TimeRemainingColumn(compact=True),
+            console=out,
+            transient=True,
+            disable=not out.is_terminal or out.quiet,
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    @contextmanager
+    def scanning(self, name: str) -> Iterator[None]:
+        """Show one input while it is scanned."""
+        label = name if len(name) <= 24 else f"…{name[-23:]}"
+        self._task = self._progress.add_task(label, total=None, position="opening", speed="")
+        try:
+            yield
+        finally:
+            self._progress.remove_task(self._task)
+            self._task = None
+
+    def update(self, state: ScanProgress) -> None:
+        """Take in how far the scan is."""
+        if self._task is not None:
+            self._progress.update(
+                self._task,
+                total=state.duration_seconds,
+                completed=state.position_seconds,
+                position=format_time(state.position_seconds).partition(".")[0],
+                speed=f"{state.speed:.1f}x",
+            )
