@@ -68,8 +68,8 @@ _RANGES: Final = {
 class Smoothing:
     """How a series is smoothed and cut.
 
-    The defaults win at every sampling rate from 1 to 30 per second in benchmarks/smoothing.py; they lie on
-    a plateau (a third more or less of any of them costs about 0.01 of F1), where recall decided.
+    benchmarks/smoothing.py compares the defaults with tuned rivals. They lie on a plateau: a fifth more or
+    less of any one of them costs at most about 0.01 of F1. On the plateau, recall decided.
 
     Attributes:
         method: ``hmm``, ``ema``, ``median`` or ``none``.
@@ -79,6 +79,7 @@ class Smoothing:
         evidence_gain: hmm: factor on the log-odds of a score; above 1 the model is underconfident.
         evidence_floor: hmm: the most that one sample can say against the on state, in nats, below 0.
             Detectors report 0 for all that is under their own cut, so 0 is "not seen", not "impossible".
+            At two samples per second, one or two of them among sure ones do not split a segment; three do.
         evidence_ceiling: hmm: the most that one sample can say for the on state, in nats. It is what keeps
             one or two wrong samples among many from making a segment.
         evidence_ceiling_alone: hmm: the same for a sample whose nearest neighbour is `alone_seconds` or
@@ -227,11 +228,11 @@ def segments(
     """Return the intervals in which a series is on: `posteriors`, then `binarize`.
 
     Example:
-        >>> starts = [0.0, 0.5, 1.0, 1.5, 2.0]
-        >>> ends = [0.04, 0.54, 1.04, 1.54, 2.04]
-        >>> [found] = segments(starts, ends, [0.1, 0.9, 0.8, 0.9, 0.0], 0.5, Smoothing())
+        >>> starts = np.arange(7) / 2
+        >>> scores = [0.1, 0.0, 0.9, 0.8, 0.9, 0.0, 0.0]
+        >>> [found] = segments(starts, starts + 0.04, scores, 0.5, Smoothing())
         >>> round(found.start_seconds, 2), round(found.end_seconds, 2), found.first, found.last
-        (0.27, 1.77, 1, 3)
+        (0.77, 2.27, 2, 4)
     """
     return binarize(starts, ends, posteriors(starts, ends, scores, threshold, settings), settings)
 
@@ -354,7 +355,7 @@ def _merged(intervals: list[Interval], hole_seconds: float) -> list[Interval]:
     joined: list[Interval] = []
     for one in intervals:
         hole = one.start_seconds - joined[-1].end_seconds if joined else math.inf
-        if hole <= 0 or hole < hole_seconds - _SLACK_SECONDS:
+        if hole < max(hole_seconds - _SLACK_SECONDS, _SLACK_SECONDS):
             head = joined.pop()
             one = Interval(head.start_seconds, max(head.end_seconds, one.end_seconds), head.first, one.last)
         joined.append(one)

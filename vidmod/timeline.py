@@ -200,7 +200,10 @@ class Timeline:
         if isinstance(document, dict) and document.get("schema", SCHEMA) != SCHEMA:
             raise TimelineError(f"{origin}: schema: is {document['schema']!r}; this vidmod reads {SCHEMA!r}.")
         schema.check(document, "timeline", origin, TimelineError)
-        return _from_json(cast("Json", document))
+        try:
+            return _from_json(cast("Json", document))
+        except ValueError as exc:
+            raise TimelineError(f"{origin}: {exc}") from exc
 
 
 def _from_json(document: Json) -> Timeline:

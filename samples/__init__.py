@@ -1,0 +1,1 @@
+"""Harmless sample videos with known truth, and how they are made."""
