@@ -25,22 +25,23 @@ class _Series:
     scores: Floats
 
 
-def judge(timeline: Timeline, policy: Policy) -> Timeline:
+def judge(timeline: Timeline, policy: Policy | None = None, smoothing: str | None = None) -> Timeline:
     """The timeline with segments and a verdict by another policy; its samples stay as they are.
 
-    Models of whose labels the policy says nothing are judged by their manifests' thresholds.
+    Args:
+        timeline: As a scan wrote it, or as it was judged before.
+        policy: None for the default policy, and the manifests' thresholds for models of whose
+            labels that says nothing.
+        smoothing: A method, if not the policy's.
     """
-    thresholds = {row["name"]: row.get("thresholds", {}) for row in timeline.provenance["models"]}
-    effective = policy.with_models(thresholds)
-    found = find_segments(timeline.streams, effective)
-    provenance = {
-        **timeline.provenance,
-        "smoothing": effective.smoothing.as_dict(),
-        "policy": effective.as_document(),
-    }
-    return dataclasses.replace(
-        timeline, segments=found, verdict=verdict_of(found, timeline.status), provenance=provenance
-    )
+    if policy is None:
+        thresholds = {row["name"]: row.get("thresholds", {}) for row in timeline.provenance["models"]}
+        policy = Policy.default().with_models(thresholds)
+    policy = policy.smoothed_by(smoothing)
+    found = find_segments(timeline.streams, policy)
+    provenance = {**timeline.provenance, "smoothing": policy.smoothing.as_dict(), "policy": policy.as_document()}
+    verdict = verdict_of(found, timeline.status)
+    return dataclasses.replace(timeline, segments=found, verdict=verdict, provenance=provenance)
 
 
 def verdict_of(found: Iterable[Segment], status: Status) -> Verdict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -146,6 +147,16 @@ class Policy:
             for label, pair in labels.items()
         )
         return Policy(self.name, self.categories + added, self.lone_peaks, self.smoothing)
+
+    def smoothed_by(self, method: str | None) -> Policy:
+        """The same policy with another smoothing method; with its own if that is None.
+
+        Raises:
+            UsageError: No such method.
+        """
+        if method is None:
+            return self
+        return dataclasses.replace(self, smoothing=dataclasses.replace(self.smoothing, method=method))
 
     def as_document(self) -> dict[str, Any]:
         """What `from_document` takes."""

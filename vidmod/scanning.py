@@ -66,7 +66,9 @@ class ScanSettings:
 
     Attributes:
         models: Names of shipped manifests, or paths of others.
-        policy: None for the default policy.
+        policy: None for the default policy, and the manifests' thresholds for models of whose labels
+            that says nothing.
+        smoothing: A method, if not the policy's.
         sampling: `uniform` or `all`.
         fps: Samples per second, for `uniform`.
         start, end: The part to look at, in seconds of presentation time; the rest is unsampled.
@@ -79,6 +81,7 @@ class ScanSettings:
 
     models: Sequence[str] = DEFAULT_MODELS
     policy: Policy | None = None
+    smoothing: str | None = None
     sampling: str = "uniform"
     fps: Fraction = Fraction(2)
     start: Fraction | None = None
@@ -162,8 +165,10 @@ class Scanner:
         self.manifests = [find(name) for name in settings.models]
         self._notify = notify
         self._models: list[Model] = []
-        policy = Policy.default() if settings.policy is None else settings.policy
-        self.policy = policy.with_models({item.name: _thresholds(item) for item in self.manifests})
+        policy = settings.policy
+        if policy is None:
+            policy = Policy.default().with_models({item.name: _thresholds(item) for item in self.manifests})
+        self.policy = policy.smoothed_by(settings.smoothing)
 
     def __enter__(self) -> Self:
         return self

@@ -117,7 +117,7 @@ def _bar(peak: float, review: float, block: float) -> tuple[str, str]:
 
 
 def _segment_table(segments: Sequence[Segment]) -> Table:
-    table = Table(box=None, padding=(0, 1), header_style="dim")
+    table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="dim")
     for name, justify in (
         ("  verdict", "left"),
         ("category", "left"),
@@ -144,7 +144,7 @@ def _segment_table(segments: Sequence[Segment]) -> Table:
 
 def batch_table(rows: Sequence[tuple[str, str, str, int]]) -> Table:
     """Several inputs: name, status, verdict, segments."""
-    table = Table(box=None, padding=(0, 1), header_style="dim")
+    table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="dim")
     table.add_column("input", overflow="ellipsis", no_wrap=True)
     table.add_column("status")
     table.add_column("verdict")

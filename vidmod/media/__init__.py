@@ -1,7 +1,20 @@
 """Reading media: the only importer of av."""
 
+from vidmod.media import codecs
 from vidmod.media.frame import Frame, Orientation
-from vidmod.media.reader import Ledger, Reader
+from vidmod.media.ledger import Ledger
+from vidmod.media.reader import Reader
 from vidmod.media.source import AudioTrack, Probe, VideoTrack, check_readable, probe
 
-__all__ = ["AudioTrack", "Frame", "Ledger", "Orientation", "Probe", "Reader", "VideoTrack", "check_readable", "probe"]
+__all__ = [
+    "AudioTrack",
+    "Frame",
+    "Ledger",
+    "Orientation",
+    "Probe",
+    "Reader",
+    "VideoTrack",
+    "check_readable",
+    "codecs",
+    "probe",
+]

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+import contextlib
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+from av.container import InputContainer
 from av.error import EOFError as AvEOFError
 from av.error import FFmpegError
 from av.packet import Packet
-from av.stream import Discard, Stream
+from av.stream import Discard
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
 from vidmod.errors import SourceUnreadableError
+from vidmod.media.clock import PresentationClock
 from vidmod.media.frame import Frame, Scaler
+from vidmod.media.ledger import Ledger
+from vidmod.media.packets import cut_off, hidden_positions, holds_picture
 from vidmod.media.source import VideoTrack, configure_decoder, open_container
-from vidmod.timebase import Span, to_pts, union
+from vidmod.timebase import to_pts, union
 
 # A packet whose picture has not come out this many packets later never will: H.264 and HEVC
 # reorder by at most 16 pictures, and every decoding thread holds one more.
@@ -26,147 +33,72 @@ _MAX_DELAY = 64
 # So many read errors in a row mean that nothing more will come.
 _MAX_READ_ERRORS = 16
 _MAX_DRAIN_ERRORS = 64
-# A hostile file can have a hole after every packet; past this many the nearest are joined.
-_MAX_HOLES = 10_000
-# A backward step longer than this is a clock that was set anew, not pictures out of order.
-_RESET_SECONDS = 2
+# Enough packets to decode the last groups of pictures again; above, it is done from the start.
+_MAX_KEPT_BYTES = 1 << 26
+_MAX_KEPT_PACKETS = 4096
+# How far before the wanted time to look for a key frame; containers whose index is a guess
+# land too late at times. After the last, reading begins at the start of the file.
+_SEEK_MARGINS_SECONDS = (0, 2, 10, 60)
+_MAX_PEEKED_PACKETS = 2000
+# FFmpeg's VP8 decoder shows damage that it does not notice differently with several threads.
+_ONE_THREAD_CODECS = ("vp8", "libvpx")
+_MAX_INT64 = (1 << 63) - 1
 
 
-class PresentationClock:
-    """Strictly increasing presentation times from what decoders and containers say.
-
-    Where pts are missing or run backward the decoding times serve instead, chosen as in FFmpeg's
-    `guess_correct_pts`: by which of the two has been wrong less often. A clock that was set back
-    goes on from where it was.
-
-    Args:
-        frame_duration: Length of a picture in time base units where the stream gives none.
-        time_base: Seconds per unit.
-    """
-
-    def __init__(self, frame_duration: int, time_base: Fraction) -> None:
-        self._frame_duration = frame_duration
-        self._reset = to_pts(Fraction(_RESET_SECONDS), time_base)
-        self._last: int | None = None
-        self._last_pts: int | None = None
-        self._last_dts: int | None = None
-        self._faulty_pts = 0
-        self._faulty_dts = 0
-        self._offset = 0
-        self.missing = 0
-        self.backward = 0
-
-    def tick(self, pts: int | None, dts: int | None, duration: int = 0) -> int:
-        """The time of the next picture, later than every time before.
-
-        `duration` is how long the picture before it was shown, 0 if unknown.
-        """
-        step = duration or self._frame_duration
-        guess = self._guess(pts, dts)
-        if guess is None:
-            self.missing += 1
-            time = 0 if self._last is None else self._last + step
-        else:
-            time = guess + self._offset
-        if self._last is not None and time <= self._last:
-            self.backward += 1
-            if self._last - time > self._reset:
-                self._offset += self._last + step - time
-                time = self._last + step
-            else:
-                time = self._last + 1
-        self._last = time
-        return time
-
-    def _guess(self, pts: int | None, dts: int | None) -> int | None:
-        if dts is not None:
-            self._faulty_dts += self._last_dts is not None and dts <= self._last_dts
-            self._last_dts = dts
-        if pts is not None:
-            self._faulty_pts += self._last_pts is not None and pts <= self._last_pts
-            self._last_pts = pts
-        if pts is not None and (self._faulty_pts <= self._faulty_dts or dts is None):
-            return pts
-        return dts
-
-
-@dataclass(slots=True)
-class Ledger:
-    """What became of every packet of one stream, complete once reading has ended.
-
-    packets = frames + lost + hidden + without_picture for `video` and `cover`. A `view` has as
-    many pictures again as the base view; `hidden` counts the hidden ones.
-
-    Attributes:
-        packets: Packets with data that the container gave.
-        frames: Pictures decoded.
-        lost: Packets whose picture could not be decoded.
-        hidden: Packets that an edit list keeps from being shown; a player that ignores edit
-            lists shows them.
-        without_picture: Packets that hold no picture to show (invisible reference frames of VP8
-            and VP9, placeholders of MPEG-4, second fields).
-        damaged: Pictures that the decoder patched.
-        unusable: Pictures of a size or format that nothing can scale.
-        read_errors: Times that reading on failed.
-        size_changes: Times that the picture size changed.
-        missing_pts, backward_pts: Pictures whose time had to be inferred.
-        first_pts: Time of the first picture or lost packet.
-        end_pts: End of the last picture or lost packet.
-        holes: Where pictures were lost, and from `end_pts` to the claimed end if the file was
-            cut off.
-        truncated: Whether it was.
-    """
-
-    packets: int = 0
-    frames: int = 0
-    lost: int = 0
-    hidden: int = 0
-    without_picture: int = 0
-    damaged: int = 0
-    unusable: int = 0
-    read_errors: int = 0
-    size_changes: int = 0
-    missing_pts: int = 0
-    backward_pts: int = 0
-    first_pts: int | None = None
-    end_pts: int | None = None
-    holes: list[Span] = field(default_factory=list)
-    truncated: bool = False
-
-    def add_hole(self, start: int, end: int) -> None:
-        """Record that what was to be shown in [start, end) is unknown."""
-        self.holes.append(Span(start, end))
-        self.extend(start, end)
-        if len(self.holes) > 2 * _MAX_HOLES:
-            self.holes = self._joined()
-
-    def extend(self, start: int, end: int) -> None:
-        """Widen the stream's extent."""
-        self.first_pts = start if self.first_pts is None else min(self.first_pts, start)
-        self.end_pts = end if self.end_pts is None else max(self.end_pts, end)
-
-    def _joined(self) -> list[Span]:
-        gap = 0
-        holes = union(self.holes)
-        while len(holes) > _MAX_HOLES:
-            gap = max(1, gap * 2)
-            holes = union(holes, gap)
-        return holes
-
-
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Sent:
     """A packet that the decoder was given; travels through it to the picture as `opaque`.
 
     One object a packet: PyAV finds opaque values by identity, so equal integers would be lost
     with the first of them that is freed.
+
+    Attributes:
+        near: The time of the last picture when it was sent.
     """
 
     serial: int
     pts: int | None
+    dts: int | None
     duration: int
     expects_picture: bool
-    hidden: bool
+    near: int | None
+
+
+@dataclass(slots=True)
+class _Recent:
+    """The last packets, from a key frame on, so that their pictures can be decoded again.
+
+    Attributes:
+        packets: None once there were too many.
+    """
+
+    packets: list[tuple[_Sent, Packet[Any]]] | None = field(default_factory=list)
+    size: int = 0
+
+    def add(self, sent: _Sent, packet: Packet[Any], oldest: int) -> None:
+        """Keep a packet, and those before that pictures from serial `oldest` on can depend on."""
+        if self.packets is None:
+            return
+        if packet.is_keyframe:
+            self._forget(oldest)
+        self.packets.append((sent, packet))
+        self.size += packet.size
+        if self.size > _MAX_KEPT_BYTES or len(self.packets) > _MAX_KEPT_PACKETS:
+            self.packets = None
+
+    def _forget(self, oldest: int) -> None:
+        """Drop what lies before the key frame before the last one up to `oldest`.
+
+        Not before the last one itself: pictures that follow it in the file and precede it on the
+        screen depend on what was before.
+        """
+        assert self.packets is not None
+        keys = [
+            place for place, (sent, packet) in enumerate(self.packets) if packet.is_keyframe and sent.serial <= oldest
+        ]
+        if len(keys) > 1:
+            del self.packets[: keys[-2]]
+            self.size = sum(packet.size for _, packet in self.packets)
 
 
 class Reader:
@@ -174,6 +106,10 @@ class Reader:
 
     Use it as a context manager, and from one thread. Damaged packets are counted in `ledger`
     and reading goes on.
+
+    Where something is damaged, decoders with several threads show other pictures than with one,
+    or lose some that were whole. At the first sign of it the last groups of pictures are decoded
+    again, and the rest of the file, with one thread: the answers do not depend on `threads`.
 
     Args:
         path: A local file.
@@ -183,35 +119,60 @@ class Reader:
             the key frame before it and skips what ends before it.
 
     Raises:
-        SourceError: The file cannot be opened.
+        SourceError: The file cannot be opened, or is another one by now.
     """
 
     def __init__(self, path: Path, track: VideoTrack, *, threads: int = 1, start: Fraction | None = None) -> None:
         self.track = track
         self.ledger = Ledger()
         self._path = path
-        self._threads = threads
-        self._start_pts = None if start is None else to_pts(start, track.time_base)
+        self._start_pts = None if start is None else min(to_pts(start, track.time_base), _MAX_INT64)
         self._scaler = Scaler()
         self._clock = PresentationClock(track.frame_duration_pts, track.time_base)
         self._sent: dict[int, _Sent] = {}
         self._serial = 0
-        self._second_field: int | None = None
+        self._interlaced: dict[int, _Sent] = {}
         self._size: tuple[int, int] | None = None
         self._other_end_pts = 0
-        self._read_on = True
-        self._open()
-
-    def _open(self) -> None:
-        self._container = open_container(self._path)
-        stream = self._container.streams[self.track.index]
-        self._stream = self._container.streams.video[self._container.streams.video.index(stream)]
-        configure_decoder(self._stream, self._threads, all_views=self.track.kind == "view")
+        self._hidden_at: frozenset[int] = frozenset()
+        self._seek_target: int | None = None
+        self._awaits_key = False
+        self._containers: list[InputContainer] = []
+        self._threads = threads if track.kind == "video" and not track.codec.startswith(_ONE_THREAD_CODECS) else 1
+        self._recent = _Recent()
+        self._given_until = 0
+        self._owed: frozenset[int] = frozenset()
+        try:
+            self._container, self._stream = self._open(self._threads)
+            if track.kind == "hidden":
+                self._open_hidden()
+        except BaseException:
+            self.close()
+            raise
         self._decoder = self._stream.codec_context
+
+    def _open(self, threads: int, *, edit_lists: bool = True) -> tuple[InputContainer, VideoStream]:
+        """The file and its stream, with a decoder that has seen nothing yet."""
+        container = open_container(self._path, edit_lists=edit_lists)
+        self._containers.append(container)
+        stream = next((item for item in container.streams.video if item.index == self.track.index), None)
+        if stream is None:
+            raise SourceUnreadableError(f"{self._path}: changed while it was read; stream {self.track.index} is gone.")
+        if stream.codec_context is None:
+            raise SourceUnreadableError(
+                f"{self._path}: stream {self.track.index} has a codec that FFmpeg does not know."
+            )
+        configure_decoder(stream, threads, all_views=self.track.kind == "view")
         if not self.track.shares_duration:
-            for other in self._container.streams:
+            for other in container.streams:
                 if other.index != stream.index:
                     other.discard = Discard.all
+        return container, stream
+
+    def _open_hidden(self) -> None:
+        self._hidden_at = hidden_positions(self._path, self._container, self.track.index)
+        if self._hidden_at:
+            self._container, self._stream = self._open(self._threads, edit_lists=False)
 
     def __enter__(self) -> Self:
         return self
@@ -223,7 +184,8 @@ class Reader:
 
     def close(self) -> None:
         """Release the file and the decoder; more than once is fine."""
-        self._container.close()
+        while self._containers:
+            _release(self._containers.pop())
 
     def frames(self, end_pts: int | None = None) -> Generator[Frame, None, None]:
         """Every picture that can be decoded, each once the time of the next one is known.
@@ -237,18 +199,26 @@ class Reader:
         if self._start_pts is not None:
             self._seek(self._start_pts)
         held: Frame | None = None
-        for picture in self._pictures():
-            held_duration = 0 if held is None else held.picture.duration
-            pts = self._clock.tick(picture.pts, picture.dts, held_duration)
+        done_until: int | None = None
+        try:
+            for picture in self._pictures():
+                pts = self._clock.tick(picture.pts, picture.dts, 0 if held is None else held.picture.duration)
+                if held is not None:
+                    yield from self._shown(held, pts)
+                done_until = pts
+                if end_pts is not None and pts >= end_pts:
+                    return
+                held = Frame(pts, pts, self.track.time_base, picture, self._scaler)
             if held is not None:
-                yield from self._shown(held, pts)
-            if end_pts is not None and pts >= end_pts:
-                return
-            held = Frame(pts, pts, self.track.time_base, picture, self._scaler)
-        if held is not None:
-            duration = held.picture.duration or self.track.frame_duration_pts
-            yield from self._shown(held, held.pts + duration)
-        self._close_account()
+                yield from self._shown(held, held.pts + self._length(held.picture.duration))
+            done_until = None
+            self._check_end()
+        finally:
+            self._close_account(done_until)
+
+    def _length(self, duration: int | None) -> int:
+        """A claimed duration, or the usual one where that is missing or makes no sense."""
+        return duration if duration is not None and duration > 0 else self.track.frame_duration_pts
 
     def _shown(self, frame: Frame, end_pts: int) -> Iterator[Frame]:
         if self._start_pts is not None and end_pts <= self._start_pts:
@@ -257,19 +227,52 @@ class Reader:
         yield Frame(frame.pts, end_pts, frame.time_base, frame.picture, frame.scaler)
 
     def _seek(self, pts: int) -> None:
-        """Go to the key frame before `pts`; where the container cannot, read from the start."""
-        try:
-            self._container.seek(pts, stream=self._stream, backward=True)
-        except FFmpegError:
-            self.close()
-            self._open()
+        """Go to a key frame that is shown before `pts`; where there is none, to the start."""
+        for margin in _SEEK_MARGINS_SECONDS:
+            self._seek_target = max(pts - to_pts(Fraction(margin), self.track.time_base), -_MAX_INT64)
+            with contextlib.suppress(FFmpegError):
+                self._rewind()
+                key = next(
+                    (packet for packet in islice(self._packets(), _MAX_PEEKED_PACKETS) if packet.is_keyframe), None
+                )
+                if key is not None and key.pts is not None and key.pts <= pts:
+                    self._rewind()
+                    return
+        self._seek_target = None
+        self._rewind()
+
+    def _rewind(self) -> None:
+        """Go to where reading began."""
+        if self._seek_target is not None:
+            self._container.seek(self._seek_target, stream=self._stream, backward=True)
+            self._awaits_key = True
+            return
+        self._containers.remove(self._container)
+        self._container.close()
+        self._container, self._stream = self._open(self._threads, edit_lists=not self._hidden_at)
+        self._decoder = self._stream.codec_context
+        self._awaits_key = False
 
     def _pictures(self) -> Iterator[VideoFrame]:
-        for packet in self._packets():
+        for packet in self._wanted():
             yield from self._decode(packet)
             self._expire(self._serial - _MAX_DELAY)
             if self.track.kind == "hidden" and self.ledger.frames + self.ledger.lost >= self.track.frames:
                 break
+        yield from self._drain()
+        self._expire(self._serial)
+
+    def _drain(self) -> Iterator[VideoFrame]:
+        """The pictures that the decoder still holds."""
+        if self._threads > 1:
+            pictures: list[VideoFrame] = []
+            with contextlib.suppress(FFmpegError):
+                pictures = self._decoder.decode(None)
+            whole = yield from self._counted(pictures)
+            # PyAV hands out no picture that comes after an error while draining.
+            if whole and not any(sent.expects_picture for sent in self._sent.values()):
+                return
+            yield from self._decode_again()
         for _ in range(_MAX_DRAIN_ERRORS):
             try:
                 pictures = self._decoder.decode(None)
@@ -280,15 +283,15 @@ class Reader:
             yield from self._counted(pictures)
             if not pictures:
                 break
-        self._expire(self._serial)
 
-    def _packets(self) -> Iterator[Packet[Stream]]:
+    def _packets(self) -> Iterator[Packet[Any]]:
         """Packets with data; read errors are counted, and reading goes on past them."""
         errors = 0
-        streams = self._container.streams if self.track.shares_duration else (self._stream,)
-        while self._read_on and errors < _MAX_READ_ERRORS:
+        container = self._container
+        streams = container.streams if self.track.shares_duration else (self._stream,)
+        while errors < _MAX_READ_ERRORS:
             try:
-                for packet in self._container.demux(*streams):
+                for packet in container.demux(*streams):
                     errors = 0
                     if packet.size and packet.stream_index == self.track.index:
                         yield packet
@@ -299,50 +302,105 @@ class Reader:
                 errors += 1
                 self.ledger.read_errors += 1
 
-    def _note_other(self, packet: Packet[Stream]) -> None:
+    def _wanted(self) -> Iterator[Packet[Any]]:
+        """Packets from where reading is to begin: after a seek, the first key frame."""
+        for packet in self._packets():
+            if self._awaits_key and not packet.is_keyframe:
+                continue
+            self._awaits_key = False
+            yield packet
+
+    def _note_other(self, packet: Packet[Any]) -> None:
         if packet.pts is not None and packet.time_base:
             end = (packet.pts + (packet.duration or 0)) * packet.time_base
             self._other_end_pts = max(self._other_end_pts, to_pts(end, self.track.time_base))
 
-    def _decode(self, packet: Packet[Stream]) -> Iterator[VideoFrame]:
-        self.ledger.packets += 1
-        duration = packet.duration or self.track.frame_duration_pts
-        hidden = packet.is_discard
-        sent = _Sent(self._serial, packet.pts, duration, _holds_picture(self.track, packet), hidden)
-        self._serial += 1
-        if hidden:
-            self.ledger.hidden += 1
-            if self.track.kind == "hidden":
-                packet = _shown_again(packet)
-        if hidden == (self.track.kind == "hidden"):
-            self._sent[sent.serial] = sent
+    def _decode(self, packet: Packet[Any]) -> Iterator[VideoFrame]:
+        sent, packet = self._registered(packet)
         packet.opaque = sent
+        if self._threads > 1:
+            self._recent.add(sent, packet, next(iter(self._sent), sent.serial))
         try:
             pictures = self._decoder.decode(packet)
         except FFmpegError as exc:
             if not self._decoder.is_open:
-                raise SourceUnreadableError(
-                    f"{self._path}: stream {self.track.index} ({self.track.codec}) cannot be decoded ({exc.strerror})."
-                ) from exc
+                raise self._undecodable(exc) from exc
+            if self._threads > 1:
+                yield from self._decode_again()
+            else:
+                sent.expects_picture = True
             return
-        yield from self._counted(pictures)
+        if not (yield from self._counted(pictures)):
+            yield from self._decode_again()
 
-    def _counted(self, pictures: list[VideoFrame]) -> Iterator[VideoFrame]:
+    def _undecodable(self, exc: FFmpegError) -> SourceUnreadableError:
+        return SourceUnreadableError(
+            f"{self._path}: stream {self.track.index} ({self.track.codec}) cannot be decoded ({exc.strerror})."
+        )
+
+    def _registered(self, packet: Packet[Any]) -> tuple[_Sent, Packet[Any]]:
+        """Enter a packet in the account; the packet to decode can be another."""
+        track, ledger = self.track, self.ledger
+        hidden = packet.pos in self._hidden_at if self._hidden_at else packet.is_discard
+        expects = holds_picture(track.codec, packet)
+        sent = _Sent(self._serial, packet.pts, packet.dts, self._length(packet.duration), expects, self._clock.now)
+        self._serial += 1
+        ledger.packets += 1
+        ledger.hidden += hidden
+        if hidden and track.kind == "hidden":
+            packet = _shown_again(packet)
+        if hidden == (track.kind == "hidden"):
+            self._sent[sent.serial] = sent
+        return sent, packet
+
+    def _decode_again(self) -> Iterator[VideoFrame]:
+        """Give the pictures that the decoder with several threads still owes, and go on with one."""
+        self._given_until, self._owed = self._serial, frozenset(self._sent)
+        kept = self._recent.packets
+        self._threads, self._recent = 1, _Recent(None)
+        _, stream = self._open(1)
+        self._decoder = stream.codec_context
+        for sent, packet in self._sent_before() if kept is None else kept:
+            packet.opaque = sent
+            try:
+                pictures = self._decoder.decode(packet)
+            except FFmpegError:
+                sent.expects_picture = True
+                continue
+            yield from self._counted(pictures)
+
+    def _sent_before(self) -> Iterator[tuple[_Sent, Packet[Any]]]:
+        """The packets that were sent already, read again from where reading began."""
+        reader = Reader(self._path, self.track)
+        self._containers.append(reader._container)
+        reader._seek_target = self._seek_target
+        if self._seek_target is not None:
+            reader._rewind()
+        for serial, packet in enumerate(islice(reader._wanted(), self._serial)):
+            known = self._sent.get(serial)
+            yield known or _Sent(serial, packet.pts, packet.dts, 0, False, None), packet
+
+    def _counted(self, pictures: Iterable[VideoFrame]) -> Generator[VideoFrame, None, bool]:
+        """Enter pictures in the account; False at the first that shows damage, for one thread to judge."""
         for picture in pictures:
+            if self._threads > 1 and picture.is_corrupt:
+                return False
             serial = self._serial_of(picture)
-            first_view = self._sent.pop(serial, None) is not None
-            if picture.interlaced_frame:
-                self._second_field = serial + 1
-            if self.track.kind == "view" and first_view:
+            if serial < self._given_until and serial not in self._owed:
                 continue
-            if self.track.kind == "hidden" and not first_view:
+            sent = self._sent.pop(serial, None)
+            if sent is not None and picture.interlaced_frame:
+                self._note_interlaced(sent)
+            if sent is None if self.track.kind == "hidden" else sent is not None and self.track.kind == "view":
                 continue
-            self.ledger.frames += 1
+            # A packet can give two pictures; both are shown, and the packet is counted once.
+            self.ledger.frames += sent is not None or self.track.kind == "view"
             self.ledger.damaged += picture.is_corrupt
             size = (picture.width, picture.height)
             self.ledger.size_changes += self._size is not None and size != self._size
             self._size = size
             yield picture
+        return True
 
     def _serial_of(self, picture: VideoFrame) -> int:
         """Which packet a picture came from; a decoder that drops `opaque` is taken to keep the order."""
@@ -350,34 +408,71 @@ class Reader:
             return picture.opaque.serial
         return next((s.serial for s in self._sent.values() if s.pts == picture.pts), next(iter(self._sent), -1))
 
+    def _note_interlaced(self, sent: _Sent) -> None:
+        self._interlaced[sent.serial] = sent
+        if len(self._interlaced) > 2 * _MAX_DELAY:
+            del self._interlaced[next(iter(self._interlaced))]
+
     def _expire(self, before: int) -> None:
         """Write off the packets sent before `before` whose picture never came."""
         while self._sent and (serial := next(iter(self._sent))) < before:
-            sent = self._sent.pop(serial)
-            if not sent.expects_picture or serial == self._second_field:
-                self.ledger.without_picture += 1
-            else:
-                self._lose(sent)
+            self._write_off(self._sent.pop(serial))
 
-    def _lose(self, sent: _Sent) -> None:
+    def _write_off(self, sent: _Sent) -> None:
+        if not sent.expects_picture or self._is_second_field(sent):
+            self.ledger.without_picture += 1
+            return
+        start = self._time_of(sent)
+        if self._start_pts is not None and start + sent.duration <= self._start_pts:
+            self.ledger.packets -= 1
+            return
         self.ledger.lost += 1
-        start = sent.pts if sent.pts is not None else self.ledger.end_pts or 0
-        if self._start_pts is None or start + sent.duration > self._start_pts:
-            self.ledger.add_hole(start, start + sent.duration)
+        self.ledger.add_hole(start, start + sent.duration)
 
-    def _close_account(self) -> None:
-        ledger = self.ledger
-        ledger.missing_pts = self._clock.missing
-        ledger.backward_pts = self._clock.backward
-        if self.track.kind == "view":
+    def _time_of(self, sent: _Sent) -> int:
+        """When a picture that never came was to be shown."""
+        time = self._clock.place(sent.pts, sent.dts, sent.near)
+        if time is not None:
+            return time
+        return (self.ledger.first_pts or 0) + sent.serial * self.track.frame_duration_pts
+
+    def _is_second_field(self, sent: _Sent) -> bool:
+        """Whether a packet completes the picture of the one before: less than a picture later."""
+        first = self._interlaced.get(sent.serial - 1)
+        if first is None:
+            return False
+        times = ((sent.pts, first.pts), (sent.dts, first.dts))
+        steps = [own - other for own, other in times if own is not None and other is not None]
+        return all(4 * step < 3 * self.track.frame_duration_pts for step in steps)
+
+    def _check_end(self) -> None:
+        """At the end of the file: is that where the stream was to end, and was everything shown?"""
+        ledger, track = self.ledger, self.track
+        if track.kind == "view":
             # The base view answers for the packet; what is missing here is another eye's picture.
             ledger.lost = max(ledger.lost, ledger.packets - ledger.hidden - ledger.without_picture - ledger.frames)
+        if track.kind == "video":
+            never_given = len(hidden_positions(self._path, self._container, track.index)) - ledger.hidden
+            ledger.packets += max(0, never_given)
+            ledger.hidden += max(0, never_given)
+        ends_early = self._ends_early()
+        ledger.truncated = ends_early or cut_off(self._container, track.index, self._container.size) > 0
         declared_end = self._declared_end()
-        if declared_end is not None and ledger.end_pts is not None:
-            tolerance = 2 * self.track.frame_duration_pts
-            if declared_end > ledger.end_pts + tolerance and self._ended_early(declared_end, tolerance):
-                ledger.truncated = True
-                ledger.add_hole(ledger.end_pts, declared_end)
+        if ledger.truncated and declared_end is not None and ledger.end_pts is not None:
+            ledger.add_hole(ledger.end_pts, max(ledger.end_pts, declared_end))
+
+    def _close_account(self, done_until: int | None) -> None:
+        """Settle what is open; `done_until` is how far pictures were given, if not to the end."""
+        ledger = self.ledger
+        if done_until is not None:
+            for sent in self._sent.values():
+                if self._time_of(sent) < done_until:
+                    self._write_off(sent)
+                else:
+                    ledger.packets -= 1
+            self._sent.clear()
+        ledger.missing_pts = self._clock.missing
+        ledger.backward_pts = self._clock.backward
         ledger.holes = union(ledger.holes)
 
     def _declared_end(self) -> int | None:
@@ -385,42 +480,33 @@ class Reader:
             return None
         return (self.track.start_pts or 0) + self.track.duration_pts
 
-    def _ended_early(self, declared_end: int, tolerance: int) -> bool:
+    def _ends_early(self) -> bool:
+        """Whether the claimed end is so late that a picture is missing."""
+        declared_end, end, usual = self._declared_end(), self.ledger.end_pts, self.track.frame_duration_pts
+        if declared_end is None or end is None:
+            return False
         if self.track.shares_duration:
-            return self._other_end_pts < declared_end - tolerance
+            return declared_end > max(end, self._other_end_pts) + 2 * usual
         # With an edit list the track's claim can exceed what is shown; the index is then the judge.
-        whole = self._start_pts is None
-        return not (whole and self.track.frames and self.ledger.packets >= self.track.frames)
+        whole = self._start_pts is None and self.track.frames and self.ledger.packets >= self.track.frames
+        return declared_end >= end + usual and not whole
 
 
-def _shown_again(packet: Packet[Stream]) -> Packet[Stream]:
+def _shown_again(packet: Packet[Any]) -> Packet[Any]:
     """A copy without the mark that makes decoders drop the picture."""
-    copy: Packet[Stream] = Packet(bytes(packet))
+    copy: Packet[Any] = Packet(bytes(packet))
     copy.pts, copy.dts, copy.time_base = packet.pts, packet.dts, packet.time_base
     return copy
 
 
-def _holds_picture(track: VideoTrack, packet: Packet[Stream]) -> bool:
-    """Whether a packet is to give a picture; some codecs have packets that show nothing."""
-    head = bytes(memoryview(packet)[:1])[0]
-    if track.codec.startswith(("vp8", "libvpx")) and track.codec != "libvpx-vp9":
-        return bool(head & 0x10)  # RFC 6386, 9.1: show_frame
-    if track.codec in ("vp9", "libvpx-vp9"):
-        return _vp9_shows(head)
-    if track.codec.startswith(("mpeg4", "msmpeg4")):
-        return packet.size > _MPEG4_PLACEHOLDER_BYTES
-    return True
+def _release(container: InputContainer) -> None:
+    """Close a container whose decoder may still be at work.
 
-
-# DivX fills the place of a frame that travelled in the packet before with an empty VOP.
-_MPEG4_PLACEHOLDER_BYTES = 20
-
-
-def _vp9_shows(head: int) -> bool:
-    """Read show_existing_frame and show_frame from the uncompressed header (VP9 spec, 6.2)."""
-    bits = f"{head:08b}"
-    if bits[:2] != "10":
-        return True
-    header = bits[5:] if bits[2:4] == "11" else bits[4:]
-    show_existing, _key, show = header[0], header[1], header[2]
-    return show_existing == "1" or show == "1"
+    A decoding thread that drops a packet asks for the interpreter's lock, because `opaque` is a
+    Python object; freeing the decoder waits for that thread with the lock held. Flushing waits for
+    it without, so that nothing is under way when the decoder is freed.
+    """
+    for stream in container.streams.video:
+        if stream.codec_context is not None:
+            stream.codec_context.flush_buffers()
+    container.close()

@@ -7,6 +7,7 @@ A claim is never a fact: nothing is sized by a header, and what was decoded is t
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -40,6 +41,11 @@ _MAX_STREAMS = 200
 # 16384 × 16384, far above 8K; a decoder asks for some 12 bytes a pixel.
 MAX_PIXELS = 1 << 28
 _MICROSECONDS = Fraction(1, 1_000_000)
+# A claimed rate outside of these is damage, or a clock's rate and not the pictures'.
+_SLOWEST_RATE, _FASTEST_RATE = Fraction(1, 60), 1000
+_USUAL_RATE = Fraction(25)
+# Beyond this many, frame threads cost memory and bring no speed.
+_MAX_THREADS = 16
 
 TrackKind = Literal["video", "cover", "view", "hidden"]
 
@@ -78,8 +84,10 @@ class VideoTrack:
 
     @property
     def frame_duration_pts(self) -> int:
-        """How long one frame is shown at the average rate; at least one unit."""
-        rate = self.average_rate or Fraction(25)
+        """How long one frame is shown at the average rate, if that is credible; at least one unit."""
+        rate = self.average_rate
+        if rate is None or not _SLOWEST_RATE <= rate <= _FASTEST_RATE:
+            rate = _USUAL_RATE
         return max(1, round(1 / rate / self.time_base))
 
 
@@ -118,21 +126,30 @@ def check_readable(path: Path) -> os.stat_result:
     """
     try:
         status = path.stat()
-        if path.is_dir():
+        if stat.S_ISDIR(status.st_mode):
             raise NotVideoError(f"{path}: is a folder, not a video.")
+        if not stat.S_ISREG(status.st_mode):
+            # Not even opened: that waits for ever where nobody writes into a pipe.
+            raise NotVideoError(f"{path}: is a pipe or a device, not a file. Copy what it gives into a file.")
         with path.open("rb"):
             pass
     except FileNotFoundError as exc:
         raise SourceNotFoundError(f"{path}: there is no such file. Check the path.") from exc
     except OSError as exc:
         raise SourceUnreadableError(f"{path}: cannot be read ({exc.strerror}). Check its permissions.") from exc
-    if status.st_size == 0 and path.is_file():
+    except ValueError as exc:  # a null character in the name
+        raise SourceNotFoundError(f"{path}: there is no such file ({exc}). Check the path.") from exc
+    if status.st_size == 0:
         raise NotVideoError(f"{path}: the file is empty (0 bytes). Get it again from where it came.")
     return status
 
 
-def open_container(path: Path) -> InputContainer:
+def open_container(path: Path, *, edit_lists: bool = True) -> InputContainer:
     """Open a local file with the demuxers of `FORMATS` and no protocol but `file:`.
+
+    Args:
+        path: A local file.
+        edit_lists: Whether an MP4's edit lists are honoured, as players do.
 
     Raises:
         SourceError: The file is missing, unreadable, not media, or damaged beyond opening.
@@ -144,17 +161,25 @@ def open_container(path: Path) -> InputContainer:
         "enable_drefs": "0",
         "use_absolute_path": "0",
         "max_streams": str(_MAX_STREAMS),
+        "ignore_editlist": str(int(not edit_lists)),
     }
     try:
         # A path, never a file object: only for a path does FFmpeg keep to the protocol whitelist.
         return av.open(f"file:{path}", "r", container_options=options, metadata_errors="replace")
     except FFmpegError as exc:
         raise _opening_error(path, exc) from exc
+    except UnicodeError as exc:
+        raise SourceUnreadableError(f"{str(path)!r}: FFmpeg cannot open a name that is not UTF-8. Rename it.") from exc
+    except (ValueError, OverflowError, MemoryError) as exc:
+        raise NotVideoError(f"{path}: its headers make no sense ({exc}).") from exc
 
 
 def _opening_error(path: Path, exc: FFmpegError) -> SourceError:
-    with path.open("rb") as file:
-        head = file.read(4096)
+    try:
+        with path.open("rb") as file:
+            head = file.read(4096)
+    except OSError as error:
+        return SourceUnreadableError(f"{path}: cannot be read ({error.strerror}).")
     if "whitelist" in str(exc.log):
         return NotVideoError(f"{path}: is a playlist or a format that vidmod does not open. Give it the video itself.")
     if head[4:8] in (b"ftyp", b"mdat", b"wide", b"free", b"skip"):
@@ -270,14 +295,17 @@ def _tagged_duration(tag: str, time_base: Fraction) -> int | None:
 def configure_decoder(stream: VideoStream, threads: int, *, all_views: bool = False) -> None:
     """Set what every decoder here runs with; before its first packet.
 
-    Frame threads only: slice threads conceal damage differently than one thread does,
-    frame threads do not.
+    Frame threads only. With more than one, damage is an error instead of being patched: what
+    is patched, and how, depends on the number of threads.
     """
     context = stream.codec_context
+    threads = min(threads, _MAX_THREADS)
     context.thread_type = ThreadType.FRAME if threads > 1 else ThreadType.NONE
     context.thread_count = threads
     context.copy_opaque = True
     options = {"max_pixels": str(MAX_PIXELS)}
+    if threads > 1:
+        options["err_detect"] = "explode"
     if all_views:
         options["view_ids"] = "-1"
     context.options = options

@@ -1,0 +1,129 @@
+"""The shape of the house: who imports whom, and what the public names are."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import vidmod
+
+PACKAGE = Path(vidmod.__file__).parent
+# A module imports only from those above it.
+ORDER = (
+    "_version",
+    "errors",
+    "schema",
+    "timebase",
+    "outputs",
+    "media",
+    "predictions",
+    "models",
+    "sampling",
+    "coverage",
+    "smoothing",
+    "policy",
+    "timeline",
+    "judging",
+    "feed",
+    "scanning",
+    "inputs",
+    "inventory",
+    "terminal",
+    "cli",
+    "__main__",
+)
+SINGLE_IMPORTERS = {
+    "av": "media",
+    "openvino": "models",
+    "onnxruntime": "models",
+    "tensorrt": "models",
+    "pycuda": "models",
+    "cv2": "models",
+    "rich": "terminal inventory cli",
+    "click": "cli",
+    "jsonschema_rs": "schema",
+}
+
+
+def modules() -> list[tuple[str, Path]]:
+    return [
+        (path.relative_to(PACKAGE).parts[0].removesuffix(".py"), path)
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if path.name != "__init__.py" or path.parent != PACKAGE
+    ]
+
+
+def imported(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            assert node.level == 0, f"{path}: imports are absolute"
+            names.update([node.module] if node.module != "vidmod" else [f"vidmod.{item.name}" for item in node.names])
+    return names
+
+
+def test_every_module_has_its_place_in_the_order() -> None:
+    assert {name for name, _ in modules()} == set(ORDER)
+
+
+@pytest.mark.parametrize(("name", "path"), modules(), ids=lambda value: str(value).rpartition("vidmod/")[2])
+def test_a_module_imports_only_from_above(name: str, path: Path) -> None:
+    for target in imported(path):
+        if target.startswith("vidmod."):
+            other = target.split(".")[1]
+            assert ORDER.index(other) <= ORDER.index(name), f"{name} imports {other}"
+
+
+@pytest.mark.parametrize(("name", "path"), modules(), ids=lambda value: str(value).rpartition("vidmod/")[2])
+def test_foreign_libraries_have_one_importer(name: str, path: Path) -> None:
+    for target in imported(path):
+        owners = SINGLE_IMPORTERS.get(target.partition(".")[0])
+        assert owners is None or name in owners.split(), f"{path} imports {target}"
+
+
+@pytest.mark.parametrize(("name", "path"), modules(), ids=lambda value: str(value).rpartition("vidmod/")[2])
+def test_only_jobs_start_threads(name: str, path: Path) -> None:
+    if {"threading", "multiprocessing"} & imported(path):
+        assert name in ("scanning", "feed")
+
+
+def test_public_names() -> None:
+    assert vidmod.__all__ == [
+        "Policy",
+        "Progress",
+        "ScanSettings",
+        "Scanner",
+        "Smoothing",
+        "Timeline",
+        "VidmodError",
+        "__version__",
+        "judge",
+        "scan",
+    ]
+    for name in vidmod.__all__:
+        assert getattr(vidmod, name) is not None
+    with pytest.raises(AttributeError):
+        vidmod.nothing  # noqa: B018
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from vidmod.cli import cli; cli(['--help'], standalone_mode=False); "
+        "print([m for m in ('numpy', 'av', 'cv2', 'openvino', 'onnxruntime', 'rich') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
+def test_judging_imports_no_decoder_and_no_runtime() -> None:
+    code = (
+        "import sys, vidmod.judging; print([m for m in ('av', 'cv2', 'openvino', 'onnxruntime') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

@@ -1,0 +1,72 @@
+"""Timelines for tests, without video or models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vidmod.coverage import Covered
+from vidmod.policy import Policy
+from vidmod.predictions import Detection, Predictions, Scores
+from vidmod.timeline import Sample, Status, StreamKind, StreamScan, Timeline
+
+VIDEO = {
+    "codec": "h264",
+    "width": 640,
+    "height": 360,
+    "rotation": 0,
+    "mirrored": False,
+    "pixel_format": "yuv420p",
+    "average_rate": "25/1",
+    "time_base": "1/1000",
+}
+
+
+def sample(time: float, nsfw: float, *detections: tuple[str, float], shown: float = 0.04) -> Sample:
+    """A sample at `time` seconds."""
+    return Sample(
+        round(time * 1000),
+        time,
+        shown,
+        Predictions(
+            scores=(Scores("open_nsfw", {"nsfw": nsfw}),),
+            detections=tuple(Detection("nudenet", label, score, (1.0, 2.0, 30.0, 40.5)) for label, score in detections),
+        ),
+    )
+
+
+def stream(samples: Sequence[Sample], number: int = 0, kind: StreamKind = "video") -> StreamScan:
+    """A stream of which everything was analysed."""
+    end = samples[-1].end_seconds if samples else 1.0
+    return StreamScan(number, kind, VIDEO, (Covered(0.0, end, "analysed"),), tuple(samples), {"packets": len(samples)})
+
+
+def timeline(*streams: StreamScan, status: Status = "complete") -> Timeline:
+    """A timeline that nobody has judged yet."""
+    policy = Policy.default()
+    return Timeline(
+        source={
+            "name": "film.mp4",
+            "sha256": "0" * 64,
+            "size_bytes": 1000,
+            "format": "mov,mp4,m4a,3gp,3g2,mj2",
+            "start_seconds": 0.0,
+            "duration_seconds": streams[0].coverage[-1].end_seconds,
+            "stream": 0,
+            "video": VIDEO,
+            "audio": [{"codec": "aac", "sample_rate": 48000, "channels": 2}],
+        },
+        status=status,
+        verdict="pass",
+        notes=(),
+        coverage=streams[0].coverage,
+        segments=(),
+        streams=streams,
+        provenance={
+            "vidmod": "0",
+            "created": "2026-01-01T00:00:00+00:00",
+            "models": [],
+            "sampling": {"mode": "uniform", "fps": 2.0, "max_gap_seconds": 0.5},
+            "smoothing": policy.smoothing.as_dict(),
+            "policy": policy.as_document(),
+        },
+    )

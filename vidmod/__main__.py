@@ -1,0 +1,5 @@
+"""`python -m vidmod`."""
+
+from vidmod.cli import main
+
+main()

@@ -1,0 +1,482 @@
+"""The command line: parse, one library call, print.
+
+A person reads stderr; a program reads stdout or the file named by `-o`. Imports that take time
+are made where they are needed, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from vidmod._version import __version__
+from vidmod.errors import OutputError, SourceError, UsageError, VidmodError
+from vidmod.timebase import parse_time
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from vidmod.inputs import Input
+    from vidmod.policy import Policy
+    from vidmod.scanning import Progress, Scanner
+    from vidmod.timeline import Timeline
+
+DONE, INTERNAL, USAGE, FLAGGED, UNSCANNED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+_SUFFIX = ".timeline.json"
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class _Time(click.ParamType[Fraction]):
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Fraction:
+        return value if isinstance(value, Fraction) else parse_time(value)
+
+
+class _Rate(click.ParamType[Fraction]):
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Fraction:
+        try:
+            return Fraction(value)
+        except (ValueError, ZeroDivisionError):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+
+
+def _judging_options(command: Command) -> Command:
+    for option in (
+        click.option("--fail-on", type=click.Choice(["review", "block"]), help="Exit with 3 from this verdict on."),
+        click.option(
+            "--smoothing",
+            type=click.Choice(["hmm", "ema", "median", "none"]),
+            help="How scores become segments, if not as the policy says.",
+        ),
+        click.option("--policy", "policy_path", type=click.Path(path_type=Path), help="What to look for (TOML)."),
+        click.option(
+            "-o", "--output", type=click.Path(path_type=Path), help="Write the timeline here; - is standard output."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _model_options(command: Command) -> Command:
+    for option in (
+        click.option("--weights", multiple=True, metavar="NAME=PATH", help="Use this file as a model's weights."),
+        click.option("--precision", default="auto", metavar="auto|fp32|bf16", help="Arithmetic of the networks."),
+        click.option("--device", default="auto", metavar="auto|cpu|cuda:N", help="Where the networks run."),
+        click.option("--runtime", default="auto", metavar="auto|openvino|onnxruntime", help="What runs the networks."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="vidmod")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def cli(debug: bool) -> None:
+    """Find what is in a video, when, where and how sure.
+
+    Exit status: 0 done; 1 internal error; 2 wrong usage; 3 the verdict is at or above --fail-on;
+    4 an input could not be scanned, or only partly; 130 interrupted.
+    """
+
+
+@cli.command()
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=click.Path(path_type=Path))
+@_judging_options
+@click.option(
+    "--sampling", default="uniform", show_default=True, metavar="uniform|all", help="Which frames are looked at."
+)
+@click.option("--fps", type=_Rate(), default="2", show_default=True, help="Samples per second, for uniform.")
+@click.option("--max-gap", type=_Rate(), metavar="SECONDS", help="Leave no more than this unseen between samples.")
+@click.option("--models", default="open_nsfw,nudenet", show_default=True, help="Names, or paths of manifests (TOML).")
+@_model_options
+@click.option("--start", type=_Time(), help="Look from here on (90.5 or 00:01:30.500).")
+@click.option("--end", type=_Time(), help="Look up to here.")
+@click.option("--stop-at", type=click.Choice(["review", "block"]), help="Stop as soon as this verdict is reached.")
+@click.option("--workers", type=int, metavar="N", help="Decoding threads.  [default: one a core]")
+@click.option("--quiet", is_flag=True, help="Nothing on stderr but errors.")
+@click.option("--json-log", is_flag=True, help="One JSON object per line on stderr instead of text.")
+def scan(
+    inputs: tuple[Path, ...],
+    output: Path | None,
+    policy_path: Path | None,
+    smoothing: str | None,
+    fail_on: str | None,
+    models: str,
+    weights: tuple[str, ...],
+    quiet: bool,
+    json_log: bool,
+    **settings: Any,
+) -> None:
+    """Look at videos, images and folders of them, and write what is in them as timelines.
+
+    INPUT is a file, a folder (searched through, by content) or - for standard input. With several
+    inputs -o names a folder, and gets a timeline each; without -o they are written to standard
+    output, one a line, unless that is a terminal.
+    """
+    from vidmod.scanning import Scanner, ScanSettings
+
+    scan_settings = ScanSettings(
+        models=tuple(name for name in models.split(",") if name),
+        policy=_policy(policy_path),
+        smoothing=smoothing,
+        weights=_weights(weights),
+        **settings,
+    )
+    report = _JsonLog() if json_log else _Terminal(quiet=quiet)
+    with Scanner(scan_settings, notify=report.note) as scanner, contextlib.ExitStack() as stack:
+        found, failures = _found(inputs, stack, report)
+        several = len(found) > 1 or any(path.is_dir() for path in inputs)
+        run = _Batch(scanner, report, _Results(output, found, several=several), fail_on)
+        with report:
+            statuses = failures + [run.scan(item) for item in found]
+        if len(statuses) > 1:
+            report.batch(run.rows)
+    sys.exit(max(statuses))
+
+
+def _found(inputs: tuple[Path, ...], stack: contextlib.ExitStack, report: _Report) -> tuple[list[Input], list[int]]:
+    from vidmod.inputs import Input, expand, spooled_stdin
+
+    found: list[Input] = []
+    failures: list[int] = []
+    for named in inputs:
+        if str(named) == "-":
+            found.append(Input(stack.enter_context(spooled_stdin()), Path("stdin")))
+            continue
+        try:
+            found += expand(named)
+        except SourceError as exc:
+            failures.append(exc.exit_status)
+            report.error(str(named), exc)
+    return found, failures
+
+
+class _Results:
+    """Where timelines go: a file, a folder, standard output, or nowhere."""
+
+    def __init__(self, output: Path | None, inputs: list[Input], *, several: bool) -> None:
+        from vidmod.inputs import output_names
+
+        self._to_stdout = str(output) == "-" or (output is None and not sys.stdout.isatty())
+        self._several = several
+        self._folder = None if output is None or self._to_stdout or not (several or output.is_dir()) else output
+        self._file = None if self._to_stdout or self._folder is not None else output
+        self._names = output_names(inputs, _SUFFIX)
+        if self._folder is not None and self._folder.exists() and not self._folder.is_dir():
+            raise UsageError(f"{output}: is a file. With several inputs -o names a folder.")
+        for path in (self._file, self._folder):
+            if path is not None and not path.parent.is_dir():
+                raise UsageError(f"{path}: there is no folder {path.parent}. Make it first.")
+
+    def write(self, item: Input, timeline: Timeline) -> None:
+        """Write one timeline."""
+        if self._to_stdout:
+            sys.stdout.writelines(timeline.dumps(compact=self._several))
+            sys.stdout.flush()
+        elif self._folder is not None:
+            path = self._folder / self._names[item.path]
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as exc:
+                raise OutputError(f"{path.parent}: cannot be made ({exc.strerror}).") from exc
+            timeline.write(path)
+        elif self._file is not None:
+            timeline.write(self._file)
+
+
+class _Batch:
+    """Scans inputs one after the other; what one of them breaks does not stop the next."""
+
+    def __init__(self, scanner: Scanner, report: _Report, results: _Results, fail_on: str | None) -> None:
+        self._scanner = scanner
+        self._report = report
+        self._results = results
+        self._fail_on = fail_on
+        self.rows: list[tuple[str, str, str, int]] = []
+
+    def scan(self, item: Input) -> int:
+        """Scan and write one input; its exit status."""
+        try:
+            with self._report.scanning(str(item.name)):
+                timeline = self._scanner.scan(item.path, progress=self._report.progress)
+            self._report.finished(timeline, str(item.path))
+            self._results.write(item, timeline)
+        except (SourceError, OutputError) as exc:
+            self._report.error(str(item.path), exc)
+            self.rows.append((str(item.name), "failed", "", 0))
+            return exc.exit_status
+        self.rows.append((str(item.name), timeline.status, timeline.verdict, len(timeline.segments)))
+        return _exit_status(timeline, self._fail_on)
+
+
+def _exit_status(timeline: Timeline, fail_on: str | None) -> int:
+    """3 if what was found is enough for --fail-on; else 4 if the account is not complete."""
+    from vidmod.policy import VERDICTS, worst
+
+    found = worst([segment.verdict for segment in timeline.segments])
+    if fail_on is not None and VERDICTS.index(found) >= VERDICTS.index(fail_on):
+        return FLAGGED
+    return DONE if timeline.status == "complete" else UNSCANNED
+
+
+class _Report:
+    """What is told while scanning goes on."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def note(self, message: str) -> None: ...
+
+    def progress(self, state: Progress) -> None: ...
+
+    @contextlib.contextmanager
+    def scanning(self, name: str) -> Iterator[None]:
+        yield
+
+    def finished(self, timeline: Timeline, path: str) -> None: ...
+
+    def error(self, path: str, exc: VidmodError) -> None: ...
+
+    def batch(self, rows: list[tuple[str, str, str, int]]) -> None: ...
+
+
+class _Terminal(_Report):
+    """Text for a person."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        from vidmod import terminal
+
+        self._terminal = terminal
+        self._console: Console = terminal.console(quiet=quiet)
+        self._errors: Console = terminal.console()
+        self._bar = terminal.ProgressBar(self._console)
+
+    def __enter__(self) -> None:
+        self._bar.__enter__()
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.__exit__(None, None, None)
+
+    def note(self, message: str) -> None:
+        self._console.print(message, style="dim", markup=False)
+
+    def progress(self, state: Progress) -> None:
+        self._bar.update(state)
+
+    @contextlib.contextmanager
+    def scanning(self, name: str) -> Iterator[None]:
+        with self._bar.scanning(name):
+            yield
+
+    def finished(self, timeline: Timeline, path: str) -> None:
+        if timeline.status == "unscannable":
+            self._errors.print(f"Error: {timeline.notes[0]}", style="red", markup=False, soft_wrap=True)
+        else:
+            self._console.print(self._terminal.summary(timeline))
+
+    def error(self, path: str, exc: VidmodError) -> None:
+        self._errors.print(f"Error: {exc}", style="red", markup=False, soft_wrap=True)
+
+    def batch(self, rows: list[tuple[str, str, str, int]]) -> None:
+        self._console.print(self._terminal.batch_table(rows))
+
+
+class _JsonLog(_Report):
+    """One JSON object a line, for a program that watches."""
+
+    def _write(self, event: str, **fields: Any) -> None:
+        sys.stderr.write(json.dumps({"event": event, **fields}, ensure_ascii=False) + "\n")
+        sys.stderr.flush()
+
+    def note(self, message: str) -> None:
+        self._write("note", message=message)
+
+    def progress(self, state: Progress) -> None:
+        self._write(
+            "progress",
+            input=state.name,
+            position_seconds=round(state.position_seconds, 3),
+            duration_seconds=state.duration_seconds,
+            samples=state.samples,
+            speed=round(state.speed, 2),
+        )
+
+    @contextlib.contextmanager
+    def scanning(self, name: str) -> Iterator[None]:
+        self._write("started", input=name)
+        yield
+
+    def finished(self, timeline: Timeline, path: str) -> None:
+        self._write(
+            "finished",
+            input=path,
+            status=timeline.status,
+            verdict=timeline.verdict,
+            segments=len(timeline.segments),
+            samples=timeline.sample_count,
+            notes=list(timeline.notes),
+        )
+
+    def error(self, path: str, exc: VidmodError) -> None:
+        self._write("error", input=path, error=type(exc).__name__, message=str(exc), exit_status=exc.exit_status)
+
+
+@cli.command()
+@click.argument("timeline_path", metavar="TIMELINE", type=click.Path(path_type=Path))
+@_judging_options
+@click.option("--quiet", is_flag=True, help="Nothing on stderr but errors.")
+def judge(
+    timeline_path: Path,
+    output: Path | None,
+    policy_path: Path | None,
+    smoothing: str | None,
+    fail_on: str | None,
+    quiet: bool,
+) -> None:
+    """Judge a stored timeline by another policy, without the video.
+
+    TIMELINE is what `vidmod scan` wrote; - is standard input.
+    """
+    from vidmod.judging import judge as judge_timeline
+    from vidmod.timeline import Timeline
+
+    timeline = judge_timeline(Timeline.read(timeline_path), _policy(policy_path), smoothing)
+    to_stdout = str(output) == "-" or (output is None and not sys.stdout.isatty())
+    if to_stdout:
+        sys.stdout.writelines(timeline.dumps())
+    elif output is not None:
+        timeline.write(output)
+    if not quiet and sys.stderr.isatty():
+        from vidmod import terminal
+
+        terminal.console().print(terminal.summary(timeline))
+    sys.exit(_exit_status(timeline, fail_on))
+
+
+@cli.group()
+def models() -> None:
+    """The models: where they are, pull their weights, check them."""
+
+
+@models.command("list")
+def models_list() -> None:
+    """Show the models that ship with vidmod, and where their weights are."""
+    from rich.console import Console
+
+    from vidmod import inventory
+
+    Console(highlight=False).print(inventory.models_table())
+
+
+@models.command("pull")
+@click.argument("names", nargs=-1)
+def models_pull(names: tuple[str, ...]) -> None:
+    """Download weights into the cache; all models without a name."""
+    from vidmod.models import find, shipped
+    from vidmod.models.weights import pull
+
+    for name in names or tuple(shipped()):
+        weights = pull(find(name), click.echo)
+        click.echo(f"{name}: {weights.path}")
+
+
+@models.command("check")
+@click.argument("names", nargs=-1)
+@click.option("--weights", multiple=True, metavar="NAME=PATH", help="Use this file as a model's weights.")
+def models_check(names: tuple[str, ...], weights: tuple[str, ...]) -> None:
+    """Run golden inputs through every installed runtime, and refuse drift."""
+    from vidmod.models import find, shipped
+    from vidmod.models.check import check
+
+    overrides = _weights(weights)
+    drifted = False
+    for name in names or tuple(shipped()):
+        for row in check(find(name), overrides, click.echo):
+            drifted |= not row.passed
+            click.echo(f"{'ok   ' if row.passed else 'DRIFT'} {row.describe()}")
+    if drifted:
+        raise VidmodError("A runtime does not give the golden outputs. Do not scan with it; choose another --runtime.")
+
+
+@cli.command()
+def doctor() -> None:
+    """Show versions, runtimes, devices, CPU features, codecs and caches."""
+    from rich.console import Console
+
+    from vidmod import inventory
+
+    Console(highlight=False).print(inventory.doctor_table())
+
+
+def _policy(path: Path | None) -> Policy | None:
+    from vidmod.policy import Policy
+
+    return None if path is None else Policy.read(path)
+
+
+def _weights(pairs: tuple[str, ...]) -> dict[str, Path]:
+    weights = {}
+    for pair in pairs:
+        name, separator, path = pair.partition("=")
+        if not (name and separator and path):
+            raise UsageError(f"Invalid weights ({pair!r}). Use NAME=PATH, such as nudenet=320n.onnx.")
+        weights[name] = Path(path)
+    return weights
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Run the command line and end the process with its exit status."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    debug = "--debug" in sys.argv[1:]
+    try:
+        cli(standalone_mode=False)
+        status = DONE
+    except click.exceptions.NoArgsIsHelpError as exc:
+        exc.show()
+        status = USAGE
+    except click.ClickException as exc:
+        exc.show()
+        status = USAGE
+    except (KeyboardInterrupt, click.Abort):
+        _say("Interrupted. Nothing half-written was left behind.")
+        status = INTERRUPTED
+    except VidmodError as exc:
+        if debug:
+            raise
+        _say(f"Error: {exc}")
+        status = exc.exit_status
+    except BrokenPipeError:
+        # The reader of our output has gone; Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = INTERNAL
+    except Exception as exc:  # the last resort: no traceback for users
+        if debug:
+            raise
+        _say(
+            f"Internal error ({type(exc).__name__}: {exc}). Run again with `vidmod --debug …` and report the traceback."
+        )
+        status = INTERNAL
+    sys.exit(status)
+
+
+def _say(message: str) -> None:
+    with contextlib.suppress(OSError):
+        click.echo(message, err=True)

@@ -1,0 +1,100 @@
+"""What is on this machine: models and their weights, runtimes, devices, codecs, caches."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.table import Table
+
+from vidmod._version import __version__
+from vidmod.errors import VidmodError
+from vidmod.media import codecs
+from vidmod.models import RUNTIMES, Manifest, shipped
+from vidmod.models.weights import cache_folder, locate
+
+_DISTRIBUTIONS = ("av", "numpy", "opencv-python-headless", "openvino", "onnxruntime", "onnxruntime-gpu")
+# What makes networks fast on a CPU, in Linux's names.
+_CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "bf16")
+
+
+def models_table() -> Table:
+    """Name, version, licence and weights of every model that ships with vidmod."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("model", "kind", "licence", "weights"):
+        table.add_column(name, overflow="fold")
+    for path in shipped().values():
+        manifest = Manifest.read(path)
+        kind = "detector" if manifest.is_detector else "classifier"
+        table.add_row(manifest.name, kind, manifest.licence, _weights_state(manifest))
+    return table
+
+
+def _weights_state(manifest: Manifest) -> str:
+    try:
+        weights = locate(manifest)
+    except VidmodError as exc:
+        return str(exc)
+    if weights is None:
+        return f"not here; run: vidmod models pull {manifest.name}"
+    return f"{weights.origin}: {weights.path}"
+
+
+def doctor_table() -> Table:
+    """Everything that a report of trouble should hold."""
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in _facts():
+        table.add_row(name, value)
+    return table
+
+
+def _facts() -> Iterator[tuple[str, str]]:
+    yield "vidmod", f"{__version__} on Python {platform.python_version()}, {platform.platform()}"
+    for name in _DISTRIBUTIONS:
+        yield name, _version(name)
+    yield "FFmpeg", codecs.ffmpeg_versions()
+    yield (
+        "CPU",
+        f"{len(os.sched_getaffinity(0))} cores usable; {', '.join(_cpu_flags()) or 'no fast instructions known'}",
+    )
+    for runtime in RUNTIMES.values():
+        state = f"devices: {', '.join(runtime.devices())}" if runtime.installed else f"not installed. {runtime.install}"
+        yield f"runtime {runtime.name}", state
+    yield "decoders", ", ".join(codecs.decoders())
+    yield "encoders", ", ".join(codecs.encoders())
+    yield "cache", _cache_state()
+    for path in shipped().values():
+        manifest = Manifest.read(path)
+        yield f"model {manifest.name}", _weights_state(manifest)
+
+
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _cpu_flags() -> list[str]:
+    try:
+        text = Path("/proc/cpuinfo").read_text("ascii", errors="replace")
+    except OSError:
+        return []
+    lines = (line for line in text.splitlines() if line.startswith(("flags", "Features")))
+    present = set(next(lines, "").split())
+    return [flag for flag in _CPU_FLAGS if flag in present]
+
+
+def _cache_state() -> str:
+    folder = cache_folder()
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.exists() else 0
+    free = shutil.disk_usage(existing).free
+    writable = "" if os.access(existing, os.W_OK) else ", not writable: set VIDMOD_CACHE"
+    return f"{folder} ({size / 1e6:.0f} MB used, {free / 1e9:.0f} GB free{writable})"
