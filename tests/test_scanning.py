@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 from collections.abc import Iterator
 from fractions import Fraction
@@ -179,12 +178,15 @@ class TestBadInput:
         with pytest.raises(NotVideoError, match="folder"):
             scanner.scan(tmp_path)
 
-    @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-    def test_an_unreadable_file(self, scanner: Scanner, tmp_path: Path) -> None:
+    def test_an_unreadable_file(self, scanner: Scanner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = tmp_path / "secret.mp4"
         path.write_bytes(b"x")
-        path.chmod(0)
-        with pytest.raises(SourceUnreadableError, match="permissions"):
+
+        def refuse(*_: Any, **__: Any) -> None:
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(Path, "open", refuse)  # root may read everything, so modes prove nothing
+        with pytest.raises(SourceUnreadableError, match="Permission denied.*Check its permissions"):
             scanner.scan(path)
 
     @pytest.mark.parametrize(

@@ -34,7 +34,8 @@ def account(
         time_base: Seconds per unit.
 
     Returns:
-        Spans that touch, from the extent's start to its end; none is empty.
+        Spans that touch, from the extent's start to its end; none is empty, so what is shorter
+        than the microsecond that seconds are rounded to has none.
     """
     undecodable = _clipped(union(holes), extent)
     seen = _clipped(union(samples, gap=max_gap), extent)
@@ -43,10 +44,11 @@ def account(
     rows: list[tuple[Span, State]] = [(span, "undecodable") for span in undecodable]
     rows += [(span, "analysed") for span in analysed]
     rows += [(span, "unsampled") for span in unsampled]
-    return [
+    covered = [
         Covered(to_seconds(int(span.start), time_base), to_seconds(int(span.end), time_base), state)
         for span, state in sorted(rows, key=lambda row: row[0])
     ]
+    return [row for row in covered if row.start_seconds < row.end_seconds]
 
 
 def _clipped(spans: Iterable[Span], extent: Span) -> list[Span]:

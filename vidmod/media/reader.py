@@ -419,12 +419,12 @@ class Reader:
             self._write_off(self._sent.pop(serial))
 
     def _write_off(self, sent: _Sent) -> None:
-        if not sent.expects_picture or self._is_second_field(sent):
-            self.ledger.without_picture += 1
-            return
         start = self._time_of(sent)
         if self._start_pts is not None and start + sent.duration <= self._start_pts:
             self.ledger.packets -= 1
+            return
+        if not sent.expects_picture or self._is_second_field(sent):
+            self.ledger.without_picture += 1
             return
         self.ledger.lost += 1
         self.ledger.add_hole(start, start + sent.duration)
@@ -456,9 +456,10 @@ class Reader:
             ledger.packets += max(0, never_given)
             ledger.hidden += max(0, never_given)
         ends_early = self._ends_early()
-        ledger.truncated = ends_early or cut_off(self._container, track.index, self._container.size) > 0
-        declared_end = self._declared_end()
-        if ledger.truncated and declared_end is not None and ledger.end_pts is not None:
+        missing = cut_off(self._container, track.index, self._container.size)
+        ledger.truncated = ends_early or missing > 0
+        if ledger.truncated and ledger.end_pts is not None:
+            declared_end = self._declared_end() or ledger.end_pts + missing * track.frame_duration_pts
             ledger.add_hole(ledger.end_pts, max(ledger.end_pts, declared_end))
 
     def _close_account(self, done_until: int | None) -> None:

@@ -36,6 +36,8 @@ STILL_FORMATS = frozenset(name for name in FORMATS if name.endswith("_pipe")) - 
 
 # Formats whose header says how long each track is; the others estimate it from the file's end.
 _DECLARES_DURATION = ("mov", "matroska", "avi", "flv", "asf", "mxf", "nut")
+# In these the duration is counted from time 0, not from where the stream starts.
+_DURATION_IS_END = ("matroska", "flv")
 # A film has one or two video tracks and some dozens of sound and subtitle tracks.
 _MAX_STREAMS = 200
 # 16384 × 16384, far above 8K; a decoder asks for some 12 bytes a pixel.
@@ -119,7 +121,7 @@ class Probe:
 
 
 def check_readable(path: Path) -> os.stat_result:
-    """The file's stat, if it is a regular file with something in it that can be read.
+    """The file's stat, if it is a regular file that can be read.
 
     Raises:
         SourceNotFoundError, SourceUnreadableError, NotVideoError: Each names the file.
@@ -139,8 +141,6 @@ def check_readable(path: Path) -> os.stat_result:
         raise SourceUnreadableError(f"{path}: cannot be read ({exc.strerror}). Check its permissions.") from exc
     except ValueError as exc:  # a null character in the name
         raise SourceNotFoundError(f"{path}: there is no such file ({exc}). Check the path.") from exc
-    if status.st_size == 0:
-        raise NotVideoError(f"{path}: the file is empty (0 bytes). Get it again from where it came.")
     return status
 
 
@@ -154,7 +154,8 @@ def open_container(path: Path, *, edit_lists: bool = True) -> InputContainer:
     Raises:
         SourceError: The file is missing, unreadable, not media, or damaged beyond opening.
     """
-    check_readable(path)
+    if check_readable(path).st_size == 0:
+        raise NotVideoError(f"{path}: the file is empty (0 bytes). Get it again from where it came.")
     options = {
         "format_whitelist": ",".join(FORMATS),
         "protocol_whitelist": "file",
@@ -220,7 +221,7 @@ def probe(path: Path) -> Probe:
             for stream in container.streams.audio
             if stream.codec_context is not None
         )
-        start, duration = container.start_time, container.duration
+        start, duration = container.start_time, _file_duration(container)
         return Probe(
             format=container.format.name,
             start_seconds=None if start is None else start * _MICROSECONDS,
@@ -273,14 +274,25 @@ def _track(container: InputContainer, stream: VideoStream, kind: TrackKind) -> V
     )
 
 
+def _file_duration(container: InputContainer) -> int | None:
+    """How long the file claims to be, in microseconds."""
+    duration = container.duration
+    if duration is not None and container.format.name.startswith(_DURATION_IS_END):
+        return max(0, duration - (container.start_time or 0))
+    return duration
+
+
 def _declared_duration(container: InputContainer, stream: VideoStream, time_base: Fraction) -> tuple[int | None, bool]:
     """The claimed length in pts, and whether it is the whole file's instead of the track's."""
     if not container.format.name.startswith(_DECLARES_DURATION):
         return None, False
-    own = stream.duration or _tagged_duration(stream.metadata.get("DURATION", ""), time_base)
-    if own is not None or container.duration is None:
-        return own, False
-    return round(container.duration * _MICROSECONDS / time_base), True
+    if stream.duration:
+        return stream.duration, False
+    end = _tagged_duration(stream.metadata.get("DURATION", ""), time_base)
+    if end is not None:
+        return max(0, end - (stream.start_time or 0)), False
+    duration = _file_duration(container)
+    return (None, False) if duration is None else (round(duration * _MICROSECONDS / time_base), True)
 
 
 def _tagged_duration(tag: str, time_base: Fraction) -> int | None:
