@@ -20,7 +20,7 @@ durations = st.lists(st.integers(1, 60), min_size=1, max_size=60)
 intervals = st.fractions(min_value=Fraction(1, 3), max_value=80, max_denominator=6)
 
 
-def given_by(sampler: Sampler, spans: list[Span]) -> list[Span]:
+def given_by(sampler: Sampler[Frame], spans: list[Span]) -> list[Span]:
     frames = [dataclasses.replace(BLANK, pts=int(span.start), end_pts=int(span.end)) for span in spans]
     found = [sample for frame in frames for sample in sampler.update(frame)] + sampler.finish()
     assert sampler.finish() == []
@@ -70,7 +70,7 @@ def test_nothing_in_nothing_out() -> None:
 
 def test_create_takes_seconds() -> None:
     spans = frames_of(0, [1] * 26)
-    sampler = create("uniform", Fraction(1, 2), Fraction(1, 25))
+    sampler: Sampler[Frame] = create("uniform", Fraction(1, 2), Fraction(1, 25))
     assert [span.start for span in given_by(sampler, spans)] == [0, 13, 25]
     with pytest.raises(UsageError, match="Use one of uniform, all"):
         create("sometimes", Fraction(1), Fraction(1))

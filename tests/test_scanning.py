@@ -186,7 +186,7 @@ class TestBadInput:
             raise PermissionError(13, "Permission denied")
 
         monkeypatch.setattr(Path, "open", refuse)  # root may read everything, so modes prove nothing
-        with pytest.raises(SourceUnreadableError, match="Permission denied.*Check its permissions"):
+        with pytest.raises(SourceUnreadableError, match=r"Permission denied.*Check its permissions"):
             scanner.scan(path)
 
     @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from vidmod import sampling
 from vidmod.errors import UndecodableError
-from vidmod.media import Frame, Ledger, Reader, VideoTrack
+from vidmod.media import Frame, Ledger, NotSparseError, Reader, Shown, SparseReader, VideoTrack
 from vidmod.models import Manifest, ModelInput
 from vidmod.models.preprocessing import prepare
 from vidmod.sampling import Sampler
@@ -64,7 +65,7 @@ class Feed:
         path: A local file.
         track: Which stream.
         manifests: For which models to prepare.
-        sampler: Chooses which frames; belongs to the feed from here on.
+        mode, interval: Which frames are looked at, see :func:`vidmod.sampling.create`.
         start, end: The part wanted, in seconds; None for the whole.
         threads: Decoding threads.
         ahead: How many samples may wait.
@@ -76,7 +77,8 @@ class Feed:
         track: VideoTrack,
         manifests: Sequence[Manifest],
         *,
-        sampler: Sampler,
+        mode: str,
+        interval: Fraction,
         start: Fraction | None,
         end: Fraction | None,
         threads: int | None,
@@ -87,9 +89,11 @@ class Feed:
         self._path = path
         self._track = track
         self._manifests = manifests
-        self._sampler = sampler
+        self._mode = mode
+        self._interval = interval
         self._start = start
-        self._end_pts = None if end is None else to_pts(end, track.time_base)
+        self._end = end
+        self._given_until: int | None = None
         self._threads = threads or len(os.sched_getaffinity(0))
         self._queue: queue.Queue[Prepared | BaseException | None] = queue.Queue(ahead)
         self._stop = threading.Event()
@@ -113,24 +117,56 @@ class Feed:
 
     def _run(self) -> None:
         try:
-            with Reader(self._path, self._track, threads=self._threads, start=self._start) as reader:
-                self.ledger = reader.ledger
-                self._read(reader)
+            if not self._read_sparsely():
+                self._read_whole()
             self._put(None)
         except BaseException as exc:  # noqa: BLE001 -- it reaches the consumer, whatever it is
             self._put(exc)
 
-    def _read(self, reader: Reader) -> None:
-        with contextlib.closing(reader.frames(self._end_pts)) as frames:
+    def _read_sparsely(self) -> bool:
+        """Decode only what is sampled; False if the stream has to be read whole after all."""
+        if self._mode != "uniform":
+            return False
+        chooser: Sampler[Shown] = sampling.create(self._mode, self._interval, self._track.time_base)
+        try:
+            with (
+                SparseReader(
+                    self._path, self._track, chooser, threads=self._threads, start=self._start, end=self._end
+                ) as reader,
+                contextlib.closing(reader.frames()) as frames,
+            ):
+                self.ledger = reader.ledger
+                for frame in frames:
+                    self._take(frame)
+                    if self._stop.is_set():
+                        return True
+        except NotSparseError:
+            return False
+        return True
+
+    def _read_whole(self) -> None:
+        """Decode everything; what was given before is not given again."""
+        sampler: Sampler[Frame] = sampling.create(self._mode, self._interval, self._track.time_base)
+        end_pts = None if self._end is None else to_pts(self._end, self._track.time_base)
+        with (
+            Reader(self._path, self._track, threads=self._threads, start=self._start) as reader,
+            contextlib.closing(reader.frames(end_pts)) as frames,
+        ):
+            self.ledger = reader.ledger
             for frame in frames:
-                if self.picture is None:
-                    self.picture = Picture.of(frame)
-                for sample in self._sampler.update(frame):
-                    self._prepare(sample)
+                for sample in sampler.update(frame):
+                    self._take(sample)
                 if self._stop.is_set():
                     return
-        for sample in self._sampler.finish():
-            self._prepare(sample)
+            for sample in sampler.finish():
+                self._take(sample)
+
+    def _take(self, frame: Frame) -> None:
+        if self.picture is None:
+            self.picture = Picture.of(frame)
+        if self._given_until is None or frame.pts > self._given_until:
+            self._given_until = frame.pts
+            self._prepare(frame)
 
     def _prepare(self, frame: Frame) -> None:
         try:

@@ -3,37 +3,51 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from vidmod.errors import choose
-from vidmod.media import Frame
 
 MODES = ("uniform", "all")
 
 
-class Sampler(Protocol):
+class Timed(Protocol):
+    """Anything that is shown for a time, half open, in the stream's time base."""
+
+    @property
+    def pts(self) -> int:
+        """When it is first shown."""
+
+    @property
+    def end_pts(self) -> int:
+        """When something else is shown."""
+
+
+Item = TypeVar("Item", bound=Timed)
+
+
+class Sampler(Protocol[Item]):
     """A stage: it owns no thread and holds at most one frame."""
 
-    def update(self, frame: Frame) -> list[Frame]:
+    def update(self, frame: Item) -> list[Item]:
         """Take the next frame; give those that are to be looked at."""
 
-    def finish(self) -> list[Frame]:
+    def finish(self) -> list[Item]:
         """Give what is still to be looked at: the last frame, always."""
 
 
-class EveryFrame:
+class EveryFrame(Generic[Item]):
     """Look at everything."""
 
-    def update(self, frame: Frame) -> list[Frame]:
+    def update(self, frame: Item) -> list[Item]:
         """Give the frame back."""
         return [frame]
 
-    def finish(self) -> list[Frame]:
+    def finish(self) -> list[Item]:
         """Nothing is held."""
         return []
 
 
-class Uniform:
+class Uniform(Generic[Item]):
     """The first frame, the first at or after every multiple of `interval`, and the last.
 
     Also every frame whose omission would leave more than `interval` of presentation time unseen:
@@ -48,9 +62,9 @@ class Uniform:
         self._origin: int | None = None
         self._next = Fraction(0)
         self._seen_until = 0
-        self._held: Frame | None = None
+        self._held: Item | None = None
 
-    def update(self, frame: Frame) -> list[Frame]:
+    def update(self, frame: Item) -> list[Item]:
         """Take the next frame; give it back if it is to be looked at."""
         if self._origin is None:
             self._origin = frame.pts
@@ -63,13 +77,13 @@ class Uniform:
         self._next = self._origin + ((frame.pts - self._origin) // self._interval + 1) * self._interval
         return [frame]
 
-    def finish(self) -> list[Frame]:
+    def finish(self) -> list[Item]:
         """Give the last frame, if it was not given already."""
         held, self._held = self._held, None
         return [] if held is None else [held]
 
 
-def create(mode: str, interval: Fraction, time_base: Fraction) -> Sampler:
+def create(mode: str, interval: Fraction, time_base: Fraction) -> Sampler[Item]:
     """The sampler of that name.
 
     Args:

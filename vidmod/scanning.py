@@ -229,6 +229,7 @@ class _Scan:
                 facts = probe(self._path)
             except SourceError as exc:
                 return self._unscannable(str(exc), digest.hexdigest(), before.st_size, None)
+            self._check_range(facts)
             streams = self._streams(facts)
             sha256 = digest.hexdigest()
         after = self._path.stat()
@@ -238,6 +239,12 @@ class _Scan:
             reason = f"{self._path}: no frame of it can be decoded. Get the file again from where it came."
             return self._unscannable(reason, sha256, before.st_size, facts, streams)
         return self._timeline(facts, streams, sha256, before.st_size)
+
+    def _check_range(self, facts: Probe) -> None:
+        start, length = self._settings.start, facts.duration_seconds
+        if start is not None and length is not None and start >= (facts.start_seconds or 0) + length:
+            end = float((facts.start_seconds or 0) + length)
+            raise SourceError(f"{self._path}: ends at {end:g} s, before the start asked for ({float(start):g} s).")
 
     def _streams(self, facts: Probe) -> list[StreamScan]:
         """Every picture stream that has anything in it, the main one first."""
@@ -379,7 +386,8 @@ class _StreamScan:
             self._path,
             self._track,
             self._scanner.manifests,
-            sampler=sampling.create(settings.sampling, settings.interval, self._track.time_base),
+            mode=settings.sampling,
+            interval=settings.interval,
             start=settings.start,
             end=settings.end,
             threads=1 if self._facts.still or self._track.kind == "cover" else settings.workers,

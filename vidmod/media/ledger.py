@@ -14,7 +14,7 @@ _MAX_HOLES = 10_000
 class Ledger:
     """What became of every packet of one stream, complete once reading has ended.
 
-    packets = frames + lost + hidden + without_picture for `video` and `cover`. A `view` has as
+    packets = frames + lost + hidden + without_picture + skipped for `video` and `cover`. A `view` has as
     many pictures again as the base view; `hidden` counts the hidden ones. Where only a part is
     read, packets whose picture is outside of it count only if they were decoded.
 
@@ -26,6 +26,7 @@ class Ledger:
             lists shows them.
         without_picture: Packets that hold no picture to show (invisible reference frames of VP8
             and VP9, placeholders of MPEG-4, second fields).
+        skipped: Packets that were not decoded because no sample needs them.
         damaged: Pictures that the decoder patched.
         unusable: Pictures of a size or format that nothing can scale.
         read_errors: Times that reading on failed.
@@ -43,6 +44,7 @@ class Ledger:
     lost: int = 0
     hidden: int = 0
     without_picture: int = 0
+    skipped: int = 0
     damaged: int = 0
     unusable: int = 0
     read_errors: int = 0

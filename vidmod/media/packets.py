@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,3 +82,78 @@ def cut_off(container: InputContainer, index: int, size: int) -> int:
     if not container.format.name.startswith("mov"):
         return 0
     return sum(entry.pos + entry.size > size for entry in container.streams[index].index_entries)
+
+
+def nal_length_size(codec: str, extradata: bytes | None) -> int | None:
+    """How many bytes hold a NAL unit's length, None where start codes part them (Annex B).
+
+    See ISO/IEC 14496-15, 5.3.3.1 (avcC) and 8.3.3.1 (hvcC).
+    """
+    place = {"h264": 4, "hevc": 21}[codec]
+    if not extradata or extradata[0] != 1 or len(extradata) <= place:
+        return None
+    return (extradata[place] & 3) + 1
+
+
+def is_well_formed(codec: str, packet: Packet[Any], length_size: int | None) -> bool:
+    """Whether a packet could be what an encoder wrote, as far as can be told without decoding it.
+
+    With lengths, its NAL units fill it exactly, and none holds three zero bytes in a row, which
+    emulation prevention rules out (ITU-T H.264, 7.4.1): so a stretch that was overwritten with
+    zeros shows. With start codes, it begins with one. Every unit's header is one that exists.
+    """
+    data = bytes(packet)
+    if length_size is None:
+        return data.startswith((b"\0\0\1", b"\0\0\0\1")) and _has_valid_headers(codec, data, None)
+    position, end = 0, len(data)
+    while position + length_size < end:
+        start = position + length_size
+        position = start + int.from_bytes(data[position:start], "big")
+        if position == start or data.find(b"\0\0\0", start, min(position, end)) >= 0:
+            return False
+    return position == end and _has_valid_headers(codec, data, length_size)
+
+
+def _has_valid_headers(codec: str, data: bytes, length_size: int | None) -> bool:
+    """No forbidden bit, no reserved type, and a picture among the units."""
+    kinds = []
+    for start in _nal_starts(data, length_size):
+        if data[start] & 0x80:
+            return False
+        kinds.append(data[start] & 0x1F if codec == "h264" else data[start] >> 1 & 0x3F)
+    if codec == "h264":
+        return all(1 <= kind <= 23 for kind in kinds) and any(1 <= kind <= 5 for kind in kinds)
+    return all(kind <= 47 or kind >= 62 for kind in kinds) and any(kind <= 31 for kind in kinds)
+
+
+def starts_anew(codec: str, packet: Packet[Any], length_size: int | None) -> bool:
+    """Whether nothing from this packet on refers to anything before it.
+
+    True for H.264's IDR pictures (NAL unit type 5) and HEVC's IDR and BLA pictures (16 to 20), by
+    the first NAL unit of a picture; `is_keyframe` also marks pictures of which that is not so.
+    """
+    data = bytes(packet)
+    for start in _nal_starts(data, length_size):
+        if codec == "h264":
+            kind = data[start] & 0x1F
+            if 1 <= kind <= 5:
+                return kind == 5
+        else:
+            kind = data[start] >> 1 & 0x3F
+            if kind < 32:
+                return 16 <= kind <= 20
+    return False
+
+
+def _nal_starts(data: bytes, length_size: int | None) -> Iterator[int]:
+    """Where the NAL units of a packet begin."""
+    if length_size is not None:
+        position = 0
+        while position + length_size < len(data):
+            yield position + length_size
+            position += length_size + int.from_bytes(data[position : position + length_size], "big")
+        return
+    position = data.find(b"\0\0\1")
+    while 0 <= position < len(data) - 3:
+        yield position + 3
+        position = data.find(b"\0\0\1", position + 3)

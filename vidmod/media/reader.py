@@ -24,7 +24,7 @@ from vidmod.media.clock import PresentationClock
 from vidmod.media.frame import Frame, Scaler
 from vidmod.media.ledger import Ledger
 from vidmod.media.packets import cut_off, hidden_positions, holds_picture
-from vidmod.media.source import VideoTrack, configure_decoder, open_container
+from vidmod.media.source import VideoTrack, configure_decoder, open_container, release
 from vidmod.timebase import to_pts, union
 
 # A packet whose picture has not come out this many packets later never will: H.264 and HEVC
@@ -185,7 +185,7 @@ class Reader:
     def close(self) -> None:
         """Release the file and the decoder; more than once is fine."""
         while self._containers:
-            _release(self._containers.pop())
+            release(self._containers.pop())
 
     def frames(self, end_pts: int | None = None) -> Generator[Frame, None, None]:
         """Every picture that can be decoded, each once the time of the next one is known.
@@ -248,7 +248,7 @@ class Reader:
             self._awaits_key = True
             return
         self._containers.remove(self._container)
-        self._container.close()
+        release(self._container)
         self._container, self._stream = self._open(self._threads, edit_lists=not self._hidden_at)
         self._decoder = self._stream.codec_context
         self._awaits_key = False
@@ -498,16 +498,3 @@ def _shown_again(packet: Packet[Any]) -> Packet[Any]:
     copy: Packet[Any] = Packet(bytes(packet))
     copy.pts, copy.dts, copy.time_base = packet.pts, packet.dts, packet.time_base
     return copy
-
-
-def _release(container: InputContainer) -> None:
-    """Close a container whose decoder may still be at work.
-
-    A decoding thread that drops a packet asks for the interpreter's lock, because `opaque` is a
-    Python object; freeing the decoder waits for that thread with the lock held. Flushing waits for
-    it without, so that nothing is under way when the decoder is freed.
-    """
-    for stream in container.streams.video:
-        if stream.codec_context is not None:
-            stream.codec_context.flush_buffers()
-    container.close()

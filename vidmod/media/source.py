@@ -22,7 +22,11 @@ from av.video.stream import VideoStream
 
 from vidmod.errors import NotVideoError, SourceError, SourceNotFoundError, SourceUnreadableError, UndecodableError
 
-av.logging.set_level(av.logging.PANIC)
+# FFmpeg's own logging, silent. PyAV's takes the interpreter's lock for every error, in decoding
+# threads too; whoever waits for such a thread with the lock held then waits for ever.
+_AV_LOG_QUIET = -8
+av.logging.restore_default_callback()
+av.logging.set_libav_level(_AV_LOG_QUIET)
 
 # Demuxers that read one file and nothing else. Playlists (hls, concat, sdp, image2 …) are left
 # out on purpose: they open further files and connections that the text inside them names.
@@ -181,8 +185,6 @@ def _opening_error(path: Path, exc: FFmpegError) -> SourceError:
             head = file.read(4096)
     except OSError as error:
         return SourceUnreadableError(f"{path}: cannot be read ({error.strerror}).")
-    if "whitelist" in str(exc.log):
-        return NotVideoError(f"{path}: is a playlist or a format that vidmod does not open. Give it the video itself.")
     if head[4:8] in (b"ftyp", b"mdat", b"wide", b"free", b"skip"):
         return UndecodableError(
             f"{path}: an MP4 or QuickTime file without its index (moov), so no frame can be found. "
@@ -321,3 +323,16 @@ def configure_decoder(stream: VideoStream, threads: int, *, all_views: bool = Fa
     if all_views:
         options["view_ids"] = "-1"
     context.options = options
+
+
+def release(container: InputContainer) -> None:
+    """Close a container whose decoder may still be at work.
+
+    A decoding thread that drops a packet asks for the interpreter's lock where the packet carries
+    a Python object (`opaque`); freeing the decoder waits for that thread with the lock held.
+    Flushing waits for it without, so that nothing is under way when the decoder is freed.
+    """
+    for stream in container.streams.video:
+        if stream.codec_context is not None:
+            stream.codec_context.flush_buffers()
+    container.close()
