@@ -105,7 +105,7 @@ def cli(debug: bool) -> None:
 @click.option("--start", type=_Time(), help="Look from here on (90.5 or 00:01:30.500).")
 @click.option("--end", type=_Time(), help="Look up to here.")
 @click.option("--stop-at", type=click.Choice(["review", "block"]), help="Stop as soon as this verdict is reached.")
-@click.option("--workers", type=int, metavar="N", help="Decoding threads.  [default: one a core]")
+@click.option("--workers", type=int, metavar="N", help="Decoding threads.  [default: two a core]")
 @click.option("--quiet", is_flag=True, help="Nothing on stderr but errors.")
 @click.option("--json-log", is_flag=True, help="One JSON object per line on stderr instead of text.")
 def scan(

@@ -22,6 +22,8 @@ from vidmod.sampling import Sampler
 from vidmod.timebase import to_pts
 
 _WAIT_SECONDS = 0.1
+# With one a core the cores wait while a sample is prepared; a second has the next packet at hand.
+_THREADS_PER_CORE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ class Feed:
         manifests: For which models to prepare.
         mode, interval: Which frames are looked at, see :func:`vidmod.sampling.create`.
         start, end: The part wanted, in seconds; None for the whole.
-        threads: Decoding threads.
+        threads: Decoding threads; None for two a core.
         ahead: How many samples may wait.
     """
 
@@ -94,7 +96,7 @@ class Feed:
         self._start = start
         self._end = end
         self._given_until: int | None = None
-        self._threads = threads or len(os.sched_getaffinity(0))
+        self._threads = threads or _THREADS_PER_CORE * len(os.sched_getaffinity(0))
         self._queue: queue.Queue[Prepared | BaseException | None] = queue.Queue(ahead)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"read {path.name}:{track.index}", daemon=True)
@@ -136,10 +138,8 @@ class Feed:
                 contextlib.closing(reader.frames()) as frames,
             ):
                 self.ledger = reader.ledger
-                for frame in frames:
+                for frame in self._until_stopped(frames):
                     self._take(frame)
-                    if self._stop.is_set():
-                        return True
         except NotSparseError:
             return False
         return True
@@ -153,13 +153,17 @@ class Feed:
             contextlib.closing(reader.frames(end_pts)) as frames,
         ):
             self.ledger = reader.ledger
-            for frame in frames:
+            for frame in self._until_stopped(frames):
                 for sample in sampler.update(frame):
                     self._take(sample)
-                if self._stop.is_set():
-                    return
             for sample in sampler.finish():
                 self._take(sample)
+
+    def _until_stopped(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        for frame in frames:
+            yield frame
+            if self._stop.is_set():
+                return
 
     def _take(self, frame: Frame) -> None:
         if self.picture is None:

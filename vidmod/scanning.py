@@ -76,7 +76,7 @@ class ScanSettings:
         weights: Model name to a weights file to use instead.
         max_gap: The longest presentation time that may stay unseen between two samples, in seconds,
             if that is less than `fps` leaves; None for what `fps` leaves.
-        workers: Decoding threads; None for one a core.
+        workers: Decoding threads; None for two a core.
     """
 
     models: Sequence[str] = DEFAULT_MODELS
@@ -367,6 +367,7 @@ class _StreamScan:
         with self._feed(ahead=size * _QUEUED_BATCHES) as feed:
             for batch in _batches(feed, size):
                 self._infer(batch)
+                self._tick(self._samples[-1].end_seconds, self._claimed_seconds(), len(batch))
                 if self._reached(self._settings.stop_at):
                     self.stopped = True
                     break
@@ -403,7 +404,6 @@ class _StreamScan:
             duration = round(to_seconds(item.end_pts, time_base) - start, 6)
             self._samples.append(Sample(item.pts, start, duration, _together(predictions)))
             self._spans.append(Span(item.pts, item.end_pts))
-        self._tick(self._samples[-1].end_seconds, self._claimed_seconds(), len(batch))
 
     def _claimed_seconds(self) -> float | None:
         if self._settings.end is not None:

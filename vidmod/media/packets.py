@@ -14,6 +14,8 @@ from vidmod.media.source import open_container
 
 # DivX fills the place of a frame that travelled in the packet before with an empty VOP.
 _MPEG4_PLACEHOLDER_BYTES = 20
+# Cameras pad units with zeros, or end the last one with a start code of its own.
+_MAX_PADDING_BYTES = 24
 _MPEG4_VOP = b"\0\0\1\xb6"
 
 
@@ -109,7 +111,7 @@ def is_well_formed(codec: str, packet: Packet[Any], length_size: int | None) -> 
     while position + length_size < end:
         start = position + length_size
         position = start + int.from_bytes(data[position:start], "big")
-        if position == start or data.find(b"\0\0\0", start, min(position, end)) >= 0:
+        if position == start or data.find(b"\0\0\0", start, max(start, position - _MAX_PADDING_BYTES)) >= 0:
             return False
     return position == end and _has_valid_headers(codec, data, length_size)
 

@@ -43,6 +43,8 @@ def open_session(request: SessionRequest) -> OpenVinoSession:
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
             # One request at a time on all cores; batches, not streams, keep them busy.
             "PERFORMANCE_HINT": "LATENCY",
+            # Decoding threads share the cores: pinned inference threads would wait for them.
+            "ENABLE_CPU_PINNING": False,
         }
         compiled = _core().compile_model(model, "CPU", options)
     except RuntimeError as exc:
