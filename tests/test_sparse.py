@@ -131,6 +131,18 @@ def test_damage_is_found_or_was_not_looked_at(tmp_path: Path, damage: object, pl
         assert [row[0] for row in found] == [row[0] for row in feed_samples(path, threads=1)[0]]
 
 
+@pytest.mark.parametrize("threads", [2, 4, 8])
+def test_damage_reads_the_same_every_time(tmp_path: Path, threads: int) -> None:
+    """While the decoder that met the damage is still at work, its packets are decoded by another."""
+    video = Video(count=60, size=(320, 240), gop=60, b_frames=2)
+    path = recipes.zero_packets(recipes.make(tmp_path / "a.mp4", video), [31])
+    expected, account = whole(path)
+    for _ in range(15):
+        found, ledger = whole(path, threads=threads)
+        assert found == expected
+        assert ledger == account
+
+
 def test_a_file_that_was_cut_off_is_read_whole(tmp_path: Path) -> None:
     path = recipes.make(tmp_path / "a.mp4", X264, options={"movflags": "faststart"})
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.6)])

@@ -140,18 +140,20 @@ def scan(
         found, failures = _found(inputs, stack, report)
         several = len(found) > 1 or any(path.is_dir() for path in inputs)
         run = _Batch(scanner, report, _Results(output, found, several=several), fail_on)
+        run.rows += [(name, "failed", "", 0) for name in failures]
         with report:
-            statuses = failures + [run.scan(item) for item in found]
+            statuses = [UNSCANNED] * len(failures) + [run.scan(item) for item in found]
         if len(statuses) > 1:
             report.batch(run.rows)
     sys.exit(max(statuses))
 
 
-def _found(inputs: tuple[Path, ...], stack: contextlib.ExitStack, report: _Report) -> tuple[list[Input], list[int]]:
+def _found(inputs: tuple[Path, ...], stack: contextlib.ExitStack, report: _Report) -> tuple[list[Input], list[str]]:
+    """The files to scan, and the names of what there was nothing to find at."""
     from vidmod.inputs import Input, expand, spooled_stdin
 
     found: list[Input] = []
-    failures: list[int] = []
+    failures: list[str] = []
     for named in inputs:
         if str(named) == "-":
             found.append(Input(stack.enter_context(spooled_stdin()), Path("stdin")))
@@ -159,7 +161,7 @@ def _found(inputs: tuple[Path, ...], stack: contextlib.ExitStack, report: _Repor
         try:
             found += expand(named)
         except SourceError as exc:
-            failures.append(exc.exit_status)
+            failures.append(str(named))
             report.error(str(named), exc)
     return found, failures
 

@@ -63,7 +63,8 @@ def _looked_at(timeline: Timeline) -> str:
     whole = timeline.source["duration_seconds"]
     analysed = seconds_of(coverage, "analysed")
     gap = timeline.provenance["sampling"].get("max_gap_seconds")
-    parts = [f"  looked at {timeline.sample_count} pictures"]
+    streams = f" in {len(timeline.streams)} streams" if len(timeline.streams) > 1 else ""
+    parts = [f"  looked at {timeline.sample_count} pictures{streams}"]
     if gap:
         parts.append(f"none more than {gap:g} s apart")
     share = "all" if whole and abs(whole - analysed) < 1e-3 else f"{analysed:.1f} of"
@@ -98,8 +99,8 @@ def _strip(timeline: Timeline) -> Table:
         for peak in _held(peaks):
             bars.append(*_bar(peak, category.review, category.block))
         table.add_row(f"  {category.name}", bars)
-    end = format_time(start + length)
-    table.add_row("", Text(f"{format_time(start)}{end:>{max(1, columns - len(format_time(start)))}}", style="dim"))
+    first, last = format_time(start), format_time(start + length)
+    table.add_row("", Text(first + last.rjust(max(columns - len(first), len(last) + 2)), style="dim"))
     return table
 
 
@@ -117,16 +118,13 @@ def _bar(peak: float, review: float, block: float) -> tuple[str, str]:
 
 
 def _segment_table(segments: Sequence[Segment]) -> Table:
-    table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="dim")
-    for name, justify in (
-        ("  verdict", "left"),
-        ("category", "left"),
-        ("start", "right"),
-        ("end", "right"),
-        ("peak", "right"),
-        ("labels", "left"),
-    ):
-        table.add_column(name, justify="right" if justify == "right" else "left", overflow="ellipsis", no_wrap=True)
+    table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="dim", expand=True)
+    for name in ("  verdict", "category"):
+        table.add_column(name, no_wrap=True)
+    for name in ("start", "end", "peak"):
+        table.add_column(name, justify="right", no_wrap=True)
+    # The one column that gives way on a narrow terminal.
+    table.add_column("labels", overflow="ellipsis", no_wrap=True, ratio=1)
     for segment in segments[:_MAX_ROWS]:
         where = "" if segment.stream is None else f" (stream {segment.stream}, {segment.kind})"
         table.add_row(

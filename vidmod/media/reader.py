@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -49,7 +50,7 @@ _MAX_INT64 = (1 << 63) - 1
 class _Sent:
     """A packet that the decoder was given; travels through it to the picture as `opaque`.
 
-    One object a packet: PyAV finds opaque values by identity, so equal integers would be lost
+    One object a sending: PyAV finds opaque values by identity, so what is sent twice would be lost
     with the first of them that is freed.
 
     Attributes:
@@ -361,7 +362,9 @@ class Reader:
         _, stream = self._open(1)
         self._decoder = stream.codec_context
         for sent, packet in self._sent_before() if kept is None else kept:
-            packet.opaque = sent
+            # A second object: the first decoder still holds the other, and PyAV forgets an object
+            # for everyone when the first who holds it lets go.
+            packet.opaque = copy.copy(sent)
             try:
                 pictures = self._decoder.decode(packet)
             except FFmpegError:
@@ -403,10 +406,15 @@ class Reader:
         return True
 
     def _serial_of(self, picture: VideoFrame) -> int:
-        """Which packet a picture came from; a decoder that drops `opaque` is taken to keep the order."""
+        """Which packet a picture came from, -1 if none that is waited for.
+
+        Where a decoder drops `opaque`, the time tells; without one it is taken to keep the order.
+        """
         if isinstance(picture.opaque, _Sent):
             return picture.opaque.serial
-        return next((s.serial for s in self._sent.values() if s.pts == picture.pts), next(iter(self._sent), -1))
+        # Decoding again gives pictures that were given before: those are not to be taken for others.
+        usual = -1 if self._given_until else next(iter(self._sent), -1)
+        return next((sent.serial for sent in self._sent.values() if sent.pts == picture.pts), usual)
 
     def _note_interlaced(self, sent: _Sent) -> None:
         self._interlaced[sent.serial] = sent
@@ -495,6 +503,6 @@ class Reader:
 
 def _shown_again(packet: Packet[Any]) -> Packet[Any]:
     """A copy without the mark that makes decoders drop the picture."""
-    copy: Packet[Any] = Packet(bytes(packet))
-    copy.pts, copy.dts, copy.time_base = packet.pts, packet.dts, packet.time_base
-    return copy
+    shown: Packet[Any] = Packet(bytes(packet))
+    shown.pts, shown.dts, shown.time_base = packet.pts, packet.dts, packet.time_base
+    return shown
