@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,21 @@ class TestWriting:
     def test_a_missing_folder_is_an_error_of_ours(self, tmp_path: Path) -> None:
         with pytest.raises(OutputError, match="Check that its folder exists"):
             write_whole(tmp_path / "none" / "out.json", ["text"])
+
+    def test_a_device_or_pipe_is_written_to_and_stays_what_it_is(self, tmp_path: Path) -> None:
+        pipe = tmp_path / "pipe"
+        os.mkfifo(pipe)
+        reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        write_whole(pipe, ["through"])
+        assert os.read(reading, 100) == b"through"
+        os.close(reading)
+        assert pipe.is_fifo()
+        write_whole(Path(os.devnull), ["nothing"])
+        assert Path(os.devnull).is_char_device()
+
+    def test_a_folder_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(OutputError, match="Is a directory"):
+            write_whole(tmp_path, ["text"])
 
     def test_permissions_are_kept(self, tmp_path: Path) -> None:
         path = tmp_path / "out.json"

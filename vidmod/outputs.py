@@ -14,9 +14,14 @@ from vidmod.errors import OutputError
 def write_whole(path: Path, parts: Iterable[str]) -> None:
     """Write text to `path`, which holds either what it held before or all of the new text.
 
+    A device or pipe (`/dev/null`, a named pipe) is written to, never replaced by a file.
+
     Raises:
         OutputError: The folder is missing, not writable or full.
     """
+    if path.exists() and not path.is_file():
+        _write_through(path, parts)
+        return
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     except OSError as exc:
@@ -34,6 +39,14 @@ def write_whole(path: Path, parts: Iterable[str]) -> None:
     finally:
         with contextlib.suppress(OSError):
             aside.unlink(missing_ok=True)
+
+
+def _write_through(path: Path, parts: Iterable[str]) -> None:
+    try:
+        with path.open("w", encoding="utf-8") as file:
+            file.writelines(parts)
+    except OSError as exc:
+        raise OutputError(f"{path}: cannot be written ({exc.strerror}).") from exc
 
 
 def _mode(path: Path) -> int:
