@@ -6,7 +6,6 @@ import json
 import os
 import pty
 import re
-import resource
 import shutil
 import signal
 import subprocess
@@ -130,9 +129,12 @@ class TestManyInputs:
         assert [document["status"] for document in documents] == ["unscannable", "complete", "complete"]
 
     def test_without_o_there_is_one_document_a_line(self, tmp_path: Path) -> None:
-        result = run("scan", DEMO, tmp_path / "none.mp4", DEMO, "--quiet", *FAST)
+        shutil.copy(DEMO, tmp_path / "copy.mp4")
+        result = run("scan", DEMO, tmp_path / "none.mp4", tmp_path / "copy.mp4", DEMO, "--quiet", *FAST)
         assert result.returncode == 4
-        assert [json.loads(line)["source"]["name"] for line in result.stdout.splitlines()] == ["demo.mp4", "demo.mp4"]
+        # As they end, and what is named twice once.
+        names = [json.loads(line)["source"]["name"] for line in result.stdout.splitlines()]
+        assert sorted(names) == ["copy.mp4", "demo.mp4"]
         assert "none.mp4: there is no such file" in result.stderr
 
     def test_a_folder_without_video(self, tmp_path: Path) -> None:
@@ -157,7 +159,7 @@ class TestFailure:
             (["scan", DEMO, "--start", "1:99"], 2, "Invalid time"),
             (["scan", DEMO, "--start", "9", "--end", "5"], 2, "must lie after start"),
             (["scan", DEMO, "--fps", "many"], 2, "not a number"),
-            (["scan", DEMO, "--sampling", "fast"], 2, "Use one of uniform, all"),
+            (["scan", DEMO, "--sampling", "fast"], 2, "Use one of uniform, adaptive, keyframes, all"),
             (["scan", DEMO, "--runtime", "tensorrt"], 2, "not installed"),
             (["scan", DEMO, "--weights", "open_nsfw={tmp}/text.mp4"], 2, "is not the weights"),
             (["scan", DEMO, "--weights", "open_nsfw"], 2, "Use NAME=PATH"),
@@ -185,11 +187,20 @@ class TestFailure:
         output = tmp_path / "out.json"
         output.write_text("before", "utf-8")
 
-        def tiny_files() -> None:
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))
-
-        result = run("scan", DEMO, "-o", output, *FAST, preexec_fn=tiny_files)
+        code = (
+            "import resource, signal, sys, vidmod.timeline as timeline\n"
+            "from vidmod.cli import main\n"
+            "write = timeline.write_whole\n"
+            "def full(path, parts):\n"
+            "    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+            "    resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))\n"
+            "    write(path, parts)\n"
+            "timeline.write_whole = full\n"
+            "main()"
+        )
+        result = subprocess.run(
+            [sys.executable, "-c", code, "scan", DEMO, "-o", output, *FAST], capture_output=True, text=True, check=False
+        )
         assert result.returncode == 1
         assert "What was there before is untouched" in result.stderr.replace("\n", " ")
         assert output.read_text("utf-8") == "before"

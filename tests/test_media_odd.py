@@ -31,7 +31,7 @@ from tests.recipes import (
     set_edit,
     zero_packets,
 )
-from tests.test_media import assert_sound, numbers, read
+from tests.test_media import assert_sound, in_parts, numbers, read
 from vidmod.errors import (
     NotVideoError,
     SourceError,
@@ -39,21 +39,15 @@ from vidmod.errors import (
     SourceUnreadableError,
     UndecodableError,
 )
-from vidmod.media import Ledger, Reader, probe
 from vidmod.media.packets import holds_picture
+from vidmod.media.reader import Reader
+from vidmod.media.source import probe
 from vidmod.timebase import Span, union
 
 FRAME = 512  # length of a picture in the time base of the MP4 files made here
 
 
 # Corrupt packets ------------------------------------------------------------------------------
-
-
-def pixels_of(path: Path, threads: int) -> tuple[list[tuple[int, int, bytes]], Ledger]:
-    """Time and pixels of every frame."""
-    with Reader(path, probe(path).tracks[0], threads=threads) as reader:
-        rows = [(f.pts, f.end_pts, f.picture.to_ndarray(format="gray").tobytes()) for f in reader.frames()]
-    return rows, reader.ledger
 
 
 DAMAGED = [[0], [12], [33, 35], [38], [37, 39], [5, 22], [20, 21], list(range(0, 40, 3))]
@@ -70,37 +64,25 @@ CODECS = [
 
 @pytest.mark.parametrize("damage", [zero_packets, scramble_packets])
 @pytest.mark.parametrize("video", CODECS, ids=lambda video: f"{video.codec}-{video.b_frames}")
-def test_damage_gives_the_same_answer_with_any_number_of_threads(
-    tmp_path: Path, video: Video, damage: Callable[[Path, list[int]], Path]
-) -> None:
+def test_damage_is_accounted_for(tmp_path: Path, video: Video, damage: Callable[[Path, list[int]], Path]) -> None:
+    """Also where every part is decoded by itself."""
     whole = make(tmp_path / "whole.mp4", video).read_bytes()
     path = tmp_path / "damaged.mp4"
     for packets in DAMAGED:
         path.write_bytes(whole)
         damage(path, packets)
-        rows, ledger = pixels_of(path, 1)
+        rows, ledger = read(path)
         assert ledger.packets == 40
         assert ledger.packets == ledger.frames + ledger.lost + ledger.hidden + ledger.without_picture
-        for threads in (2, 4):
-            assert pixels_of(path, threads) == (rows, ledger)
+        parted, ledgers = in_parts(path)
+        assert sum(item.packets for item in ledgers) == 40
+        assert sum(item.frames + item.lost for item in ledgers) == ledger.frames + ledger.lost
+        assert len(parted) >= len(rows)
 
 
-@pytest.mark.parametrize("start", [None, Fraction(6, 25)])
-def test_damage_after_more_packets_than_are_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: Fraction | None
-) -> None:
-    path = zero_packets(make(tmp_path / "a.mp4", Video(count=60, gop=20, b_frames=2)), [33, 58])
-    expected = read(path, start=start)
-    assert expected[1].lost == 2
-    monkeypatch.setattr("vidmod.media.reader._MAX_KEPT_PACKETS", 5)
-    for threads in (2, 4):
-        assert read(path, threads=threads, start=start) == expected
-
-
-@pytest.mark.parametrize("threads", [1, 2, 4])
-def test_a_hole_is_where_the_lost_picture_was(tmp_path: Path, threads: int) -> None:
+def test_a_hole_is_where_the_lost_picture_was(tmp_path: Path) -> None:
     for lost in ([12], [5, 22], [38], [39], [19, 28, 29]):
-        rows, ledger = read(zero_packets(make(tmp_path / "a.mp4", Video(count=40)), lost), threads=threads)
+        rows, ledger = read(zero_packets(make(tmp_path / "a.mp4", Video(count=40)), lost))
         assert numbers(rows)[: lost[0]] == list(range(lost[0]))
         assert [pts for _, pts, _ in rows] == [n * FRAME for n in range(40) if n not in lost]
         assert ledger.holes == union(Span(n * FRAME, (n + 1) * FRAME) for n in lost)
@@ -115,14 +97,13 @@ def test_a_lost_key_frame_takes_its_group_with_it(tmp_path: Path) -> None:
     assert (ledger.first_pts, ledger.lost) == (0, 10)
 
 
-@pytest.mark.parametrize("threads", [1, 4])
-def test_a_loss_just_before_the_wanted_end_is_a_hole(tmp_path: Path, threads: int) -> None:
+def test_a_loss_just_before_the_wanted_end_is_a_hole(tmp_path: Path) -> None:
     path = zero_packets(make(tmp_path / "a.mp4", Video(count=40)), [17])
-    rows, ledger = read(path, end=18 * FRAME, threads=threads)
+    rows, ledger = read(path, end=18 * FRAME)
     assert [pts for _, pts, _ in rows] == [n * FRAME for n in range(17)]
     assert ledger.holes == [Span(17 * FRAME, 18 * FRAME)]
     assert (ledger.packets, ledger.lost) == (ledger.frames + 1, 1)
-    rows, ledger = read(path, end=15 * FRAME, threads=threads)
+    rows, ledger = read(path, end=15 * FRAME)
     assert (ledger.holes, ledger.lost) == ([], 0)
 
 
@@ -144,8 +125,7 @@ def test_a_loss_before_the_wanted_start_is_no_loss(tmp_path: Path) -> None:
     assert ledger.packets == ledger.frames
 
 
-@pytest.mark.parametrize("threads", [1, 4])
-def test_a_loss_after_a_clock_was_set_back_is_where_it_was_shown(tmp_path: Path, threads: int) -> None:
+def test_a_loss_after_a_clock_was_set_back_is_where_it_was_shown(tmp_path: Path) -> None:
     def spoil(packet: Packet[Any], place: int) -> None:
         if place == 5:
             data = bytes(packet)
@@ -153,7 +133,7 @@ def test_a_loss_after_a_clock_was_set_back_is_where_it_was_shown(tmp_path: Path,
 
     late = make(tmp_path / "a.ts", Video(count=10, times=range(250, 260)))
     early = make(tmp_path / "b.ts", Video(count=20, first=10, patch=spoil))
-    rows, ledger = read(joined(tmp_path / "c.ts", late, early), threads=threads)
+    rows, ledger = read(joined(tmp_path / "c.ts", late, early))
     start = rows[0][1]
     assert ledger.lost == 1
     assert ledger.holes == [Span(start + 15 * 3600, start + 16 * 3600)]
@@ -168,13 +148,6 @@ def test_losses_in_avi_are_placed_by_decoding_time(tmp_path: Path) -> None:
     assert (ledger.frames, ledger.lost) == (19, 1)
     assert ledger.holes == [Span(7, 8)]
     assert_sound(rows, ledger)
-
-
-def test_many_threads_lose_nothing(tmp_path: Path) -> None:
-    path = make(tmp_path / "a.mp4", Video(count=150, gop=150, b_frames=3))
-    rows, ledger = read(path, threads=100)
-    assert numbers(rows) == list(range(150))
-    assert (ledger.lost, ledger.holes) == (0, [])
 
 
 # Cut off --------------------------------------------------------------------------------------
@@ -403,14 +376,13 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_header_ends_in_an_account_or_a_source_error(tmp_path: Path, name: str) -> None:
     path = _at(make(tmp_path / "a.mp4", Video(b_frames=2)), *HOSTILE[name])
-    for threads in (1, 2):
-        try:
-            track = probe(path).tracks[0]
-            rows, ledger = read(path, track, threads=threads)
-        except SourceError:
-            continue
-        assert_sound(rows, ledger)
-        assert 1 <= track.frame_duration_pts <= max(Fraction(1), 60 / track.time_base)
+    try:
+        track = probe(path).tracks[0]
+        rows, ledger = read(path, track)
+    except SourceError:
+        return
+    assert_sound(rows, ledger)
+    assert 1 <= track.frame_duration_pts <= max(Fraction(1), 60 / track.time_base)
 
 
 def test_every_byte_of_the_index_may_be_wrong(tmp_path: Path) -> None:
@@ -478,11 +450,10 @@ ODD = {
 @pytest.mark.parametrize("name", ODD)
 def test_real_odd_files(name: str) -> None:
     path = MEDIA / "odd" / name
-    rows, ledger = read(path, threads=2)
+    rows, ledger = read(path)
     assert (ledger.frames, ledger.lost, ledger.hidden, ledger.without_picture) == ODD[name]
     assert not ledger.truncated
     assert_sound(rows, ledger)
-    assert read(path, threads=1) == (rows, ledger)
 
 
 @real

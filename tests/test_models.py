@@ -10,12 +10,13 @@ import pytest
 
 from tests.networks import CLASSIFIER_MANIFEST, write_classifier, write_detector
 from vidmod.errors import InferenceError, ManifestError, RuntimeUnavailableError, UsageError, WeightsError
-from vidmod.media import Frame
+from vidmod.media.frame import Frame
 from vidmod.models import RUNTIMES, Manifest, Model, find, shipped
 from vidmod.models import weights as weights_module
 from vidmod.models.check import check, iou
 from vidmod.models.decoding import decode
-from vidmod.models.preprocessing import Geometry, prepare
+from vidmod.models.images import Geometry
+from vidmod.models.preprocessing import prepare
 from vidmod.models.runtimes import select
 from vidmod.models.runtimes.fake import FakeSession
 from vidmod.models.weights import Weights, cached_path, locate, obtain, pull
@@ -76,7 +77,10 @@ class TestOwnModels:
     @pytest.mark.parametrize("runtime", RUNTIME_NAMES)
     def test_a_classifier_needs_a_manifest_only(self, tmp_path: Path, runtime: str) -> None:
         with Model.load(find(str(write_classifier(tmp_path))), runtime=runtime, precision="fp32") as model:
-            inputs = [model.prepare(plain(40, 20, colour)) for colour in ((255, 0, 0), (0, 255, 0), (0, 0, 255))]
+            inputs = [
+                prepare(plain(40, 20, colour), model.manifest.preparation)
+                for colour in ((255, 0, 0), (0, 255, 0), (0, 0, 255))
+            ]
             found = [prediction.scores[0].labels["red"] for prediction in model.predict(inputs)]
         assert found[0] == pytest.approx(1 / (1 + np.exp(-6)), abs=0.01)
         assert max(found[1:]) < 0.01
@@ -85,7 +89,10 @@ class TestOwnModels:
     def test_a_detector_gives_boxes_of_the_displayed_picture(self, tmp_path: Path, runtime: str) -> None:
         with Model.load(find(str(write_detector(tmp_path))), runtime=runtime, precision="fp32") as model:
             (wide, dim) = model.predict(
-                [model.prepare(plain(640, 320, (255, 255, 255))), model.prepare(plain(320, 640, (40, 40, 40)))]
+                [
+                    prepare(plain(640, 320, (255, 255, 255)), model.manifest.preparation),
+                    prepare(plain(320, 640, (40, 40, 40)), model.manifest.preparation),
+                ]
             )
         (found,) = wide.detections
         assert (found.model, found.label) == ("spot", "BRIGHT")
@@ -98,7 +105,7 @@ class TestOwnModels:
         rng = np.random.default_rng(1)
         with Model.load(find(str(write_classifier(tmp_path)))) as model:
             frames = [Frame.from_ndarray(rng.integers(0, 255, (16, 16, 3), np.uint8)) for _ in range(11)]
-            inputs = [model.prepare(frame) for frame in frames]
+            inputs = [prepare(frame, model.manifest.preparation) for frame in frames]
             together = model.predict(inputs)
             alone = [model.predict([item])[0] for item in inputs]
             assert model.predict([]) == []
@@ -109,7 +116,7 @@ class TestOwnModels:
         model.close()
         model.close()
         with pytest.raises(InferenceError, match="closed"):
-            model.predict([model.prepare(plain(8, 8, (0, 0, 0)))])
+            model.predict([prepare(plain(8, 8, (0, 0, 0)), model.manifest.preparation)])
 
     @pytest.mark.parametrize("runtime", RUNTIME_NAMES)
     def test_a_network_without_that_input_is_refused(self, tmp_path: Path, runtime: str) -> None:
@@ -225,7 +232,7 @@ class TestDecoding:
 class TestPreprocessing:
     def test_letterbox_lies_at_the_top_left(self) -> None:
         for size in ((640, 360), (360, 640), (33, 1000)):
-            prepared = prepare(plain(*size, (200, 100, 50)), find("nudenet"))
+            prepared = prepare(plain(*size, (200, 100, 50)), find("nudenet").preparation)
             factor = max(size) / 320
             width, height = (max(1, round(side / factor)) for side in size)
             assert prepared.image.shape == (320, 320, 3)
@@ -237,12 +244,12 @@ class TestPreprocessing:
     def test_open_nsfw_gets_bgr_through_jpeg(self) -> None:
         rng = np.random.default_rng(0)
         noise = Frame.from_ndarray(rng.integers(0, 255, (256, 256, 3), np.uint8))
-        prepared = prepare(noise, find("open_nsfw")).image
+        prepared = prepare(noise, find("open_nsfw").preparation).image
         bare = noise.image(256, 256, "bgr")[16:240, 16:240]
         assert prepared.shape == (224, 224, 3)
         # JPEG at quality 75 changes noise a lot, and keeps its means.
         assert 10 < np.abs(prepared.astype(int) - bare).mean() < 60
-        flat = prepare(plain(64, 64, (200, 100, 50)), find("open_nsfw")).image
+        flat = prepare(plain(64, 64, (200, 100, 50)), find("open_nsfw").preparation).image
         assert np.abs(flat.astype(int) - (50, 100, 200)).max() <= 3
 
 
@@ -282,7 +289,7 @@ class TestRuntimes:
         manifest = find(str(write_classifier(tmp_path)))
         fake = FakeSession(lambda images: np.full((len(images), 1), 2.0, np.float32))
         with Model(manifest, Weights(tmp_path, "0" * 64, "path"), fake) as model:
-            found = model.predict([model.prepare(plain(8, 8, (1, 2, 3)))] * 5)
+            found = model.predict([prepare(plain(8, 8, (1, 2, 3)), model.manifest.preparation)] * 5)
         assert len(found) == 5
         assert fake.batches == [4, 4]
         assert fake.closed

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 from tests.references import NudeNetReference, OpenNsfwReference
-from vidmod.media import Frame, Reader, probe
+from vidmod.media.frame import Frame
+from vidmod.media.reader import Reader
+from vidmod.media.source import probe
 from vidmod.models import Model, find
 from vidmod.models.check import iou
+from vidmod.models.preprocessing import prepare
 from vidmod.models.weights import obtain
 
 EVERY = 12
@@ -42,11 +45,11 @@ def test_scores_and_boxes_match_the_references(shared_media: Path, bf16: bool) -
     for frame in frames_of(shared_media):
         rgb = frame.image(*frame.size, "rgb", "bicubic")
         score = open_nsfw.score(rgb)
-        prepared = classifiers["fp32"].prepare(frame)
+        prepared = prepare(frame, classifiers["fp32"].manifest.preparation)
         for name, model in classifiers.items():
             found = model.predict([prepared])[0].scores[0].labels["nsfw"]
             differences[name].append(abs(found - score))
-        detections = detector.predict([detector.prepare(frame)])[0].detections
+        detections = detector.predict([prepare(frame, detector.manifest.preparation)])[0].detections
         for label, sure, box in nudenet.detect(rgb):
             if sure >= 0.5:
                 wanted += 1

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vidmod.errors import UsageError
-from vidmod.media import Frame
+from vidmod.media.frame import Frame
 from vidmod.sampling import EveryFrame, Sampler, Uniform, create
 from vidmod.timebase import Span
 
@@ -61,16 +61,22 @@ def test_a_frame_shown_for_long_between_grid_points_is_given() -> None:
 def test_all_gives_all() -> None:
     spans = frames_of(3, [1, 5, 2])
     assert given_by(EveryFrame(), spans) == spans
-    assert given_by(create("all", Fraction(1, 2), Fraction(1, 25)), spans) == spans
+    assert given_by(create("all", Fraction(25, 2)), spans) == spans
 
 
 def test_nothing_in_nothing_out() -> None:
     assert given_by(Uniform(Fraction(1)), []) == []
 
 
-def test_create_takes_seconds() -> None:
+def test_create_knows_the_modes() -> None:
     spans = frames_of(0, [1] * 26)
-    sampler: Sampler[Frame] = create("uniform", Fraction(1, 2), Fraction(1, 25))
+    sampler: Sampler[Frame] = create("uniform", Fraction(25, 2))
     assert [span.start for span in given_by(sampler, spans)] == [0, 13, 25]
-    with pytest.raises(UsageError, match="Use one of uniform, all"):
-        create("sometimes", Fraction(1), Fraction(1))
+    with pytest.raises(UsageError, match="Use one of uniform, adaptive, keyframes, all"):
+        create("sometimes", Fraction(1))
+
+
+def test_the_grid_can_begin_elsewhere() -> None:
+    """A part that is decoded by itself keeps to the grid of the stream, and begins with its first frame."""
+    sampler: Sampler[Frame] = create("uniform", Fraction(10), origin=0)
+    assert [span.start for span in given_by(sampler, frames_of(7, [1] * 20))] == [7, 10, 20, 26]

@@ -65,8 +65,12 @@ class TestDemo:
 
     def test_samples_are_the_first_frame_the_grid_and_the_last(self, demo: Timeline) -> None:
         times = [sample.time_seconds for sample in demo.samples]
-        expected = [np.ceil(grid / 2 * 25) / 25 for grid in range(72)] + [35.96]
-        assert times == pytest.approx(expected)
+        assert (times[0], times[-1]) == (0.0, 35.96)
+        # A picture that others refer to may serve for a grid point: an eighth of the interval away at most.
+        grid = [place / 2 for place in range(72)]
+        assert len(times) == len(grid) + 1
+        assert np.abs(np.array(times[:-1]) - grid).max() <= 0.0625
+        assert np.diff(times).max() <= 0.54
         assert [(span.start_seconds, span.end_seconds, span.state) for span in demo.coverage] == [
             (0.0, 36.0, "analysed")
         ]
@@ -230,7 +234,7 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("settings", "expected"),
         [
-            ({"sampling": "fast"}, "Use one of uniform, all"),
+            ({"sampling": "fast"}, "Use one of uniform, adaptive, keyframes, all"),
             ({"fps": Fraction(0)}, "Invalid fps"),
             ({"max_gap": Fraction(-1)}, "Invalid max-gap"),
             ({"workers": 0}, "Invalid workers"),

@@ -1,171 +1,206 @@
-"""Decoding only what is sampled gives the very pictures that decoding everything gives."""
+"""Cutting a stream into parts, and decoding only what is wanted of them, gives what decoding everything gives."""
 
 from __future__ import annotations
 
 import hashlib
-from fractions import Fraction
+import random
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from tests import recipes
-from tests.recipes import RATE, Video
-from vidmod import sampling
-from vidmod.errors import SourceError
-from vidmod.feed import Feed
-from vidmod.media import Frame, Ledger, NotSparseError, Reader, Shown, SparseReader, probe
-from vidmod.models import find
-from vidmod.sampling import Sampler
+from tests.recipes import RATE, Video, zero_packets
+from vidmod.media import Part
+from vidmod.media.demuxer import Demuxer
+from vidmod.media.facts import Medium
+from vidmod.media.frame import Frame
+from vidmod.media.parts import Surveyed
+from vidmod.media.reader import Reader
+from vidmod.media.source import probe
+from vidmod.media.sparse import NotSparseError, SparseReader
+from vidmod.media.survey import Survey
 
 Sample = tuple[int, int, str]
-HALF = Fraction(1, 2)
-RANGES = [(None, None), (Fraction(3, 2), None), (Fraction(2), Fraction(4)), (None, Fraction(3)), (HALF, Fraction(5, 2))]
+
+LONG = 12 * RATE
+X264 = Video(count=LONG, gop=25, b_frames=3)
+X265 = {"x265-params": "log-level=0:keyint=25:min-keyint=25"}
+VIDEOS = {
+    "short.mp4": Video(count=7, gop=5),
+    "plain.mp4": X264,
+    "plain.mkv": X264,
+    "pyramid.mp4": Video(count=LONG, gop=50, b_frames=5, options={"x264-params": "b-pyramid=normal:scenecut=0"}),
+    "open.mp4": Video(count=LONG, gop=25, b_frames=3, options={"x264-params": "open-gop=1:scenecut=0"}),
+    "one_group.mp4": Video(count=LONG, gop=1000, b_frames=3),
+    "keys.mp4": Video(count=LONG, gop=1),
+    "vfr.mp4": Video(count=40, gop=7, b_frames=2, times=[n * n // 8 + n for n in range(40)]),
+    "hevc_open.mp4": Video(codec="libx265", count=LONG, gop=25, b_frames=3, options=X265),
+    "hevc_open.mkv": Video(codec="libx265", count=LONG, gop=25, b_frames=3, options=X265),
+    "hevc_closed.mp4": Video(
+        codec="libx265", count=LONG, gop=25, b_frames=3, options={"x265-params": "log-level=0:open-gop=0"}
+    ),
+    "vp9.webm": Video(codec="libvpx-vp9", count=LONG, gop=25),
+    "vp8.webm": Video(codec="libvpx", count=LONG, gop=25),
+    "av1.mp4": Video(codec="libsvtav1", count=LONG, gop=25),
+    "stream.ts": X264,
+}
 
 
 def seen(frame: Frame) -> Sample:
     return frame.pts, frame.end_pts, hashlib.md5(frame.image(32, 24).tobytes()).hexdigest()
 
 
-def whole(path: Path, interval: Fraction = HALF, threads: int = 1, start: Fraction | None = None,
-          end: Fraction | None = None) -> tuple[list[Sample], Ledger]:  # fmt: skip
-    track = probe(path).tracks[0]
-    sampler: Sampler[Frame] = sampling.create("uniform", interval, track.time_base)
-    end_pts = None if end is None else -int(-end // track.time_base)
-    with Reader(path, track, threads=threads, start=start) as reader:
-        found = [seen(sample) for frame in reader.frames(end_pts) for sample in sampler.update(frame)]
-        found += [seen(sample) for sample in sampler.finish()]
-    return found, reader.ledger
+def whole(path: Path) -> list[Sample]:
+    with Reader(path, probe(path).tracks[0]) as reader:
+        return [seen(frame) for frame in reader.frames()]
 
 
-def sparse(path: Path, interval: Fraction = HALF, threads: int = 1, start: Fraction | None = None,
-           end: Fraction | None = None) -> tuple[list[Sample], Ledger]:  # fmt: skip
-    track = probe(path).tracks[0]
-    chooser: Sampler[Shown] = sampling.create("uniform", interval, track.time_base)
-    with SparseReader(path, track, chooser, threads=threads, start=start, end=end) as reader:
-        found = [seen(frame) for frame in reader.frames()]
-    return found, reader.ledger
+def surveyed(path: Path) -> tuple[list[Part], Surveyed]:
+    *parts, last = Survey(path, probe(path).tracks[0]).run()
+    assert isinstance(last, Surveyed)
+    return [part for part in parts if isinstance(part, Part)], last
 
 
-X264 = Video(count=150, gop=25, b_frames=3)
-VIDEOS = {
-    "short.mp4": Video(count=7, gop=5),
-    "plain.mp4": X264,
-    "plain.mkv": X264,
-    "pyramid.mp4": Video(count=150, gop=50, b_frames=5, options={"x264-params": "b-pyramid=normal:scenecut=0"}),
-    "open.mp4": Video(count=150, gop=25, b_frames=3, options={"x264-params": "open-gop=1:scenecut=0"}),
-    "one_group.mp4": Video(count=150, gop=1000, b_frames=3),
-    "keys.mp4": Video(count=60, gop=1),
-    "vfr.mp4": Video(count=40, gop=7, b_frames=2, times=[n * n // 8 + n for n in range(40)]),
-    "hevc.mp4": Video(codec="libx265", count=100, gop=25, b_frames=3, options={"x265-params": "log-level=0"}),
-    "hevc_closed.mp4": Video(
-        codec="libx265", count=100, gop=25, b_frames=3, options={"x265-params": "log-level=0:open-gop=0"}
-    ),
-    "stream.ts": X264,
-}
+@pytest.fixture(scope="module", params=list(VIDEOS))
+def film(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return recipes.make(tmp_path_factory.mktemp("sparse") / request.param, VIDEOS[request.param])
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("name", VIDEOS)
-def test_the_pictures_are_the_same(tmp_path: Path, name: str, threads: int) -> None:
-    path = recipes.make(tmp_path / name, VIDEOS[name])
-    for interval in (HALF, Fraction(1, 7)):
-        for start, end in RANGES:
-            expected, _ = whole(path, interval, threads, start, end)
-            try:
-                found, ledger = sparse(path, interval, threads, start, end)
-            except NotSparseError:
-                # After a seek into open groups, say. It may give up, but must have given no wrong picture.
-                assert (start, end) != (None, None), "a clean stream is read sparsely"
-                continue
-            assert found == expected
-            assert ledger.packets == ledger.frames + ledger.skipped
+def test_parts_cover_the_stream(film: Path) -> None:
+    parts, known = surveyed(film)
+    frames = whole(film)
+    assert all(part.sound for part in parts)
+    shown = [picture for part in parts for picture in part.pictures()]
+    assert [(picture.pts, picture.end_pts) for picture in shown] == [frame[:2] for frame in frames]
+    assert known.ended
+    assert not known.truncated
+    assert [part.number for part in parts] == list(range(len(parts)))
+    assert [part.last for part in parts] == [False] * (len(parts) - 1) + [True]
+
+
+def test_long_films_are_cut(film: Path) -> None:
+    parts, _ = surveyed(film)
+    cannot = ("short.mp4", "one_group.mp4", "open.mp4")
+    assert len(parts) == (1 if film.name in cannot else 2)
+
+
+def test_the_pictures_are_the_same(film: Path) -> None:
+    """In whatever order the parts are decoded, and whatever is wanted of them."""
+    expected = {frame[0]: frame for frame in whole(film)}
+    parts, _ = surveyed(film)
+    chance = random.Random(7)
+    for share in (0.03, 0.2, 1.0):
+        chance.shuffle(parts)
+        with Demuxer(film, probe(film).tracks[0]) as demuxer:
+            reader = SparseReader(demuxer)
+            for part in parts:
+                wanted = [picture.pts for picture in part.pictures() if chance.random() < share]
+                found = [seen(frame) for frame in reader.frames(part, wanted)]
+                assert found == [expected[pts] for pts in wanted]
+
+
+def test_reading_through_a_descriptor_is_the_same(film: Path) -> None:
+    with film.open("rb") as file:
+        medium = Medium("a film", descriptor=file.fileno())
+        parts = [item for item in Survey(medium, probe(medium).tracks[0]).run() if isinstance(item, Part)]
+        assert parts == surveyed(film)[0]
+
+
+def test_key_pictures_alone(film: Path) -> None:
+    expected = {frame[0]: frame for frame in whole(film)}
+    with Demuxer(film, probe(film).tracks[0]) as demuxer:
+        reader = SparseReader(demuxer)
+        for part in surveyed(film)[0]:
+            keys = part.key_times()
+            assert sum(1 for _ in part.needed(keys)) == len(keys)
+            assert [seen(frame) for frame in reader.frames(part, keys)] == [expected[pts] for pts in keys]
 
 
 @pytest.mark.parametrize("name", ["plain.mp4", "plain.mkv", "stream.ts", "hevc_closed.mp4"])
 def test_less_is_decoded(tmp_path: Path, name: str) -> None:
-    _, ledger = sparse(recipes.make(tmp_path / name, VIDEOS[name]))
-    assert ledger.skipped > 0.2 * ledger.packets
-    assert (ledger.first_pts, ledger.end_pts) == tuple(
-        getattr(whole(tmp_path / name)[1], field) for field in ("first_pts", "end_pts")
-    )
+    parts, _ = surveyed(recipes.make(tmp_path / name, VIDEOS[name]))
+    needed = 0
+    for part in parts:
+        wanted = {picture.pts for place, picture in enumerate(part.pictures()) if place % 10 == 0}
+        needed += sum(1 for _ in part.needed(wanted))
+    assert needed < (0.9 if name.startswith("hevc") else 0.6) * LONG
 
 
-def test_half_of_the_packets_of_a_stream_with_b_frames_are_left_out(tmp_path: Path) -> None:
-    _, ledger = sparse(recipes.make(tmp_path / "a.mp4", X264))
-    assert ledger.skipped > 0.4 * ledger.packets
-
-
-@pytest.mark.parametrize("codec", ["libvpx-vp9", "mpeg4", "mpeg2video"])
-def test_other_codecs_are_read_whole(tmp_path: Path, codec: str) -> None:
-    path = recipes.make(tmp_path / "a.mkv", Video(codec=codec, count=20))
-    with pytest.raises(NotSparseError):
-        sparse(path)
-
-
-def feed_samples(path: Path, threads: int = 2) -> tuple[list[tuple[int, int, bytes]], Ledger]:
-    with Feed(
-        path, probe(path).tracks[0], [find("nudenet")], mode="uniform", interval=HALF, start=None, end=None,
-        threads=threads, ahead=8,
-    ) as feed:  # fmt: skip
-        found = [(item.pts, item.end_pts, item.inputs[0].image.tobytes()) for item in feed]
-    return found, feed.ledger
+@pytest.mark.parametrize("codec", ["mpeg4", "mpeg2video"])
+def test_codecs_whose_packets_say_too_little_are_one_part(tmp_path: Path, codec: str) -> None:
+    parts, _ = surveyed(recipes.make(tmp_path / "a.mkv", Video(codec=codec, count=LONG)))
+    assert [(part.count, part.sound, part.last) for part in parts] == [(-1, False, True)]
 
 
 @pytest.mark.parametrize("damage", [recipes.zero_packets, recipes.scramble_packets])
-@pytest.mark.parametrize("place", [0, 1, 13, 61, 62, 63, 64, 149])
-def test_damage_is_found_or_was_not_looked_at(tmp_path: Path, damage: object, place: int) -> None:
-    """A damaged file gives what a full decode gives, samples and account, or a picture that nobody wanted is hurt."""
+@pytest.mark.parametrize("place", [0, 1, 13, 61, 62, 63, 64, 149, LONG - 1])
+def test_damage_costs_its_part_only(tmp_path: Path, damage: object, place: int) -> None:
     assert callable(damage)
     path = damage(recipes.make(tmp_path / "a.mp4", X264), [place])
-    try:
-        expected, account = whole(path)
-    except SourceError:
-        return
-    found, ledger = feed_samples(path)
-    assert [row[0] for row in found] == [row[0] for row in expected]
-    if ledger.skipped == 0:
-        assert (ledger.lost, ledger.damaged) == (account.lost, account.damaged)
-    else:
-        assert damage is recipes.scramble_packets, "a packet that is no packet is always seen"
-        assert [row[0] for row in found] == [row[0] for row in feed_samples(path, threads=1)[0]]
+    parts, known = surveyed(path)
+    assert sum(part.count for part in parts) == known.packets == LONG
+    flawed = [part for part in parts if not part.sound]
+    if damage is recipes.zero_packets:
+        (part,) = flawed
+        assert part.first <= place < part.first + part.count <= part.first + 50
+    for part in parts:
+        if part.sound:
+            with Demuxer(path, probe(path).tracks[0]) as demuxer:
+                wanted = [picture.pts for picture in part.pictures()]
+                try:
+                    found = [frame.pts for frame in SparseReader(demuxer).frames(part, wanted)]
+                except NotSparseError:
+                    assert part.first <= place < part.first + part.count
+                else:
+                    assert found == wanted
 
 
-@pytest.mark.parametrize("threads", [2, 4, 8])
-def test_damage_reads_the_same_every_time(tmp_path: Path, threads: int) -> None:
-    """While the decoder that met the damage is still at work, its packets are decoded by another."""
-    video = Video(count=60, size=(320, 240), gop=60, b_frames=2)
-    path = recipes.zero_packets(recipes.make(tmp_path / "a.mp4", video), [31])
-    expected, account = whole(path)
-    for _ in range(15):
-        found, ledger = whole(path, threads=threads)
-        assert found == expected
-        assert ledger == account
-
-
-def test_a_file_that_was_cut_off_is_read_whole(tmp_path: Path) -> None:
+def test_a_file_that_was_cut_off(tmp_path: Path) -> None:
     path = recipes.make(tmp_path / "a.mp4", X264, options={"movflags": "faststart"})
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.6)])
-    _, ledger = feed_samples(path)
-    assert ledger.truncated
-    assert ledger.skipped == 0
-    assert ledger.holes
+    parts, known = surveyed(path)
+    assert known.truncated
+    assert known.declared_end == LONG * 512
+    assert parts[-1].end_pts is not None
+    assert parts[-1].end_pts < known.declared_end
 
 
-def test_samples_given_before_the_damage_are_not_given_twice(tmp_path: Path) -> None:
-    path = recipes.zero_packets(recipes.make(tmp_path / "a.mp4", X264), [110])
-    found, ledger = feed_samples(path)
-    times = [row[0] for row in found]
-    assert times == sorted(set(times))
-    assert ledger.lost == 1
-    assert ledger.packets == 150
-    assert len(times) == len(whole(path)[0])
+def test_a_clock_that_is_set_back_ends_the_cutting(tmp_path: Path) -> None:
+    path = recipes.joined(
+        tmp_path / "c.ts",
+        recipes.make(tmp_path / "a.ts", X264),
+        recipes.make(tmp_path / "b.ts", X264),
+    )
+    parts, _ = surveyed(path)
+    assert parts[0].sound
+    assert not parts[-1].sound
+    assert parts[-1].first + parts[-1].count == 2 * LONG
 
 
-def test_images_are_those_of_a_full_decode(tmp_path: Path) -> None:
+def test_packets_are_counted_up_to_a_limit(tmp_path: Path) -> None:
     path = recipes.make(tmp_path / "a.mp4", X264)
-    found, _ = feed_samples(path)
-    for pts, _, data in found:
-        number = recipes.number_of(np.frombuffer(data, np.uint8).reshape(320, 320, 3)[:240, :, 0])
-        time_base = probe(path).tracks[0].time_base
-        assert number == round(pts * time_base * RATE) % 256
+    items = list(Survey(path, probe(path).tracks[0], max_packets=100).run())
+    known = items[-1]
+    assert isinstance(known, Surveyed)
+    assert (known.packets, known.ended, known.truncated) == (100, False, True)
+    assert sum(part.count for part in items if isinstance(part, Part)) == 100
+
+
+def test_a_damaged_part_is_tried_again_in_pieces(tmp_path: Path) -> None:
+    path = recipes.make(tmp_path / "a.mp4", X264)
+    part = surveyed(path)[0][0]
+    pieces = part.pieces()
+    assert len(pieces) > 1
+    assert [picture for piece in pieces for picture in piece.pictures()] == part.pictures()
+    expected = {frame[0]: frame for frame in whole(path)}
+    with Demuxer(path, probe(path).tracks[0]) as demuxer:
+        reader = SparseReader(demuxer)
+        for piece in reversed(pieces):
+            wanted = [picture.pts for picture in piece.pictures()]
+            assert [seen(frame) for frame in reader.frames(piece, wanted)] == [expected[pts] for pts in wanted]
+
+
+def test_zeros_in_the_stream_are_seen(tmp_path: Path) -> None:
+    path = zero_packets(recipes.make(tmp_path / "a.mp4", X264), [110])
+    parts, _ = surveyed(path)
+    assert [part.sound for part in parts].count(False) == 1

@@ -11,7 +11,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from types import FrameType
@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from vidmod._version import __version__
-from vidmod.errors import OutputError, SourceError, UsageError, VidmodError
+from vidmod.errors import NotVideoError, OutputError, SourceError, UsageError, VidmodError
 from vidmod.timebase import parse_time
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from vidmod.containment import Limits
     from vidmod.inputs import Input
     from vidmod.policy import Policy
     from vidmod.scanning import Progress, Scanner
@@ -84,6 +85,23 @@ def _model_options(command: Command) -> Command:
     return command
 
 
+def _limit_options(command: Command) -> Command:
+    for option in (
+        click.option("--max-packets", type=int, metavar="N", help="Packets of one stream.  [default: 10000000]"),
+        click.option("--max-streams", type=int, metavar="N", help="Streams of one input.  [default: 200]"),
+        click.option("--max-pixels", type=int, metavar="N", help="Pixels of one picture.  [default: 268435456]"),
+        click.option("--file-timeout", type=float, metavar="SECONDS", help="Time for one input.  [default: 21600]"),
+        click.option(
+            "--chunk-timeout", type=float, metavar="SECONDS", help="Time for a worker to get on.  [default: 60]"
+        ),
+        click.option(
+            "--worker-memory", type=int, metavar="MIB", help="Memory for a process that reads.  [default: 2048]"
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="vidmod")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
@@ -99,16 +117,26 @@ def cli(debug: bool) -> None:
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=click.Path(path_type=Path))
 @_judging_options
 @click.option(
-    "--sampling", default="uniform", show_default=True, metavar="uniform|all", help="Which frames are looked at."
+    "--sampling",
+    default="uniform",
+    show_default=True,
+    metavar="uniform|adaptive|keyframes|all",
+    help="Which frames are looked at.",
 )
 @click.option("--fps", type=_Rate(), default="2", show_default=True, help="Samples per second, for uniform.")
-@click.option("--max-gap", type=_Rate(), metavar="SECONDS", help="Leave no more than this unseen between samples.")
+@click.option(
+    "--max-gap",
+    type=_Rate(),
+    metavar="SECONDS",
+    help="Leave no more than this unseen between samples.  [default: 1/fps; 2 for adaptive and keyframes]",
+)
 @click.option("--models", default="open_nsfw,nudenet", show_default=True, help="Names, or paths of manifests (TOML).")
 @_model_options
 @click.option("--start", type=_Time(), help="Look from here on (90.5 or 00:01:30.500).")
 @click.option("--end", type=_Time(), help="Look up to here.")
 @click.option("--stop-at", type=click.Choice(["review", "block"]), help="Stop as soon as this verdict is reached.")
-@click.option("--workers", type=int, metavar="N", help="Decoding threads.  [default: two a core]")
+@click.option("--workers", type=int, metavar="N", help="Processes that read and decode.  [default: one a core]")
+@_limit_options
 @click.option("--quiet", is_flag=True, help="Nothing on stderr but errors.")
 @click.option("--json-log", is_flag=True, help="One JSON object per line on stderr instead of text.")
 def scan(
@@ -121,13 +149,20 @@ def scan(
     weights: tuple[str, ...],
     quiet: bool,
     json_log: bool,
+    worker_memory: int | None,
+    chunk_timeout: float | None,
+    file_timeout: float | None,
+    max_pixels: int | None,
+    max_streams: int | None,
+    max_packets: int | None,
     **settings: Any,
 ) -> None:
     """Look at videos, images and folders of them, and write what is in them as timelines.
 
-    INPUT is a file, a folder (searched through, by content) or - for standard input. With several
-    inputs -o names a folder, and gets a timeline each; without -o they are written to standard
-    output, one a line, unless that is a terminal.
+    INPUT is a file, a folder (searched through, by content) or - for standard input. Several are
+    scanned side by side, and reported as they end. With several inputs -o names a folder, and gets
+    a timeline each; without -o they are written to standard output, one a line, unless that is a
+    terminal.
     """
     from vidmod.scanning import Scanner, ScanSettings
 
@@ -137,18 +172,30 @@ def scan(
         policy=_policy(policy_path),
         smoothing=smoothing,
         weights=_weights(weights),
+        limits=_limits(
+            memory_bytes=None if worker_memory is None else worker_memory << 20,
+            chunk_seconds=chunk_timeout,
+            file_seconds=file_timeout,
+            max_pixels=max_pixels,
+            max_streams=max_streams,
+            max_packets=max_packets,
+        ),
         **settings,
     )
     report = _JsonLog() if json_log else _Terminal(quiet=quiet)
     with Scanner(scan_settings, notify=report.note) as scanner, contextlib.ExitStack() as stack:
         found, failures = _found(inputs, stack, report)
         several = len(found) > 1 or any(path.is_dir() for path in inputs)
-        run = _Batch(scanner, report, _Results(output, found, several=several), fail_on)
-        run.rows += [(name, "failed", "", 0) for name in failures]
+        batch = _Batch(scanner, report, _Results(output, found, several=several), fail_on)
+        batch.rows += [(name, "failed", "", 0) for name in failures]
         with report:
-            statuses = [UNSCANNED] * len(failures) + [run.scan(item) for item in found]
-        if len(statuses) > 1:
-            report.batch(run.rows)
+            statuses = [UNSCANNED] * len(failures) + batch.scan(found)
+        for named in inputs:
+            if named.is_dir() and not any(item.path.is_relative_to(named) for item in batch.scanned):
+                report.error(str(named), NotVideoError(f"{named}: there is no video in this folder."))
+                statuses.append(UNSCANNED)
+        if len(batch.rows) > 1:
+            report.batch(batch.rows)
     sys.exit(max(statuses))
 
 
@@ -204,28 +251,42 @@ class _Results:
 
 
 class _Batch:
-    """Scans inputs one after the other; what one of them breaks does not stop the next."""
+    """Scans inputs side by side; what one of them breaks does not stop the others."""
 
     def __init__(self, scanner: Scanner, report: _Report, results: _Results, fail_on: str | None) -> None:
         self._scanner = scanner
         self._report = report
         self._results = results
         self._fail_on = fail_on
+        self.scanned: list[Input] = []
         self.rows: list[tuple[str, str, str, int]] = []
 
-    def scan(self, item: Input) -> int:
-        """Scan and write one input; its exit status."""
+    def scan(self, found: list[Input]) -> list[int]:
+        """Scan and write all inputs; their exit statuses."""
+        items = {item.path: item for item in found}
+        unsure = frozenset(item.path for item in found if item.unsure)
+        statuses = []
+        results = self._scanner.scan_many(list(items), unsure=unsure, progress=self._report.progress)
+        with contextlib.closing(results):
+            for path, result in results:
+                self._report.ended(path)
+                if result is not None:
+                    statuses.append(self._take(items[path], result))
+        return statuses
+
+    def _take(self, item: Input, result: Timeline | SourceError) -> int:
+        self.scanned.append(item)
         try:
-            with self._report.scanning(str(item.name)):
-                timeline = self._scanner.scan(item.path, progress=self._report.progress)
-            self._report.finished(timeline, str(item.path))
-            self._results.write(item, timeline)
+            if isinstance(result, SourceError):
+                raise result
+            self._report.finished(result, str(item.path))
+            self._results.write(item, result)
         except (SourceError, OutputError) as exc:
             self._report.error(str(item.path), exc)
             self.rows.append((str(item.name), "failed", "", 0))
             return exc.exit_status
-        self.rows.append((str(item.name), timeline.status, timeline.verdict, len(timeline.segments)))
-        return _exit_status(timeline, self._fail_on)
+        self.rows.append((str(item.name), result.status, result.verdict, len(result.segments)))
+        return _exit_status(result, self._fail_on)
 
 
 def _exit_status(timeline: Timeline, fail_on: str | None) -> int:
@@ -249,9 +310,7 @@ class _Report:
 
     def progress(self, state: Progress) -> None: ...
 
-    @contextlib.contextmanager
-    def scanning(self, name: str) -> Iterator[None]:
-        yield
+    def ended(self, path: Path) -> None: ...
 
     def finished(self, timeline: Timeline, path: str) -> None: ...
 
@@ -283,10 +342,8 @@ class _Terminal(_Report):
     def progress(self, state: Progress) -> None:
         self._bar.update(state)
 
-    @contextlib.contextmanager
-    def scanning(self, name: str) -> Iterator[None]:
-        with self._bar.scanning(name):
-            yield
+    def ended(self, path: Path) -> None:
+        self._bar.finished(path)
 
     def finished(self, timeline: Timeline, path: str) -> None:
         if timeline.status == "unscannable":
@@ -312,6 +369,9 @@ class _JsonLog(_Report):
         self._write("note", message=message)
 
     def progress(self, state: Progress) -> None:
+        if not state.samples:
+            self._write("started", input=state.name)
+            return
         self._write(
             "progress",
             input=state.name,
@@ -320,11 +380,6 @@ class _JsonLog(_Report):
             samples=state.samples,
             speed=round(state.speed, 2),
         )
-
-    @contextlib.contextmanager
-    def scanning(self, name: str) -> Iterator[None]:
-        self._write("started", input=name)
-        yield
 
     def finished(self, timeline: Timeline, path: str) -> None:
         self._write(
@@ -426,6 +481,12 @@ def doctor() -> None:
     from vidmod import inventory
 
     Console(highlight=False).print(inventory.doctor_table())
+
+
+def _limits(**values: float | None) -> Limits:
+    from vidmod.containment import Limits
+
+    return Limits(**{name: value for name, value in values.items() if value is not None})  # type: ignore[arg-type]
 
 
 def _policy(path: Path | None) -> Policy | None:

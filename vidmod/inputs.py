@@ -11,8 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from vidmod.errors import NotVideoError, OutputError, SourceError, SourceNotFoundError
-from vidmod.media import probe
+from vidmod.errors import OutputError, SourceNotFoundError
 
 # A file of such a name that nothing can open is a broken video, not something else.
 _VIDEO_SUFFIXES = frozenset(
@@ -47,50 +46,34 @@ class Input:
     Attributes:
         path: Where it is.
         name: What its timeline is named after: relative to the folder that was named, if one was.
+        unsure: It may well be something else than a video.
     """
 
     path: Path
     name: Path
+    unsure: bool = False
 
 
 def expand(named: Path) -> Iterator[Input]:
-    """The file itself, or every video and image in the folder and below, by content, sorted.
+    """The file itself, or every file in the folder and below, sorted.
 
-    Files that are no media are passed over, unless their name says that they are video: those are
-    given, so that their failure is seen. Links to folders are not followed.
+    Files of a folder are `unsure` unless their name says that they are video: what they are shows
+    when they are scanned. Links to folders are not followed.
 
     Raises:
         SourceNotFoundError: There is nothing at the path.
-        NotVideoError: A folder without any video.
     """
     if not named.exists():
         raise SourceNotFoundError(f"{named}: there is no such file or folder. Check the path.")
     if not named.is_dir():
         yield Input(named, Path(named.name))
         return
-    found = False
     for folder, folders, files in os.walk(named):
         folders.sort()
         for name in sorted(files):
             path = Path(folder, name)
-            if _is_candidate(path):
-                found = True
-                yield Input(path, path.relative_to(named))
-    if not found:
-        raise NotVideoError(f"{named}: there is no video in this folder.")
-
-
-def _is_candidate(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    if path.suffix.lower() in _VIDEO_SUFFIXES:
-        return True
-    try:
-        probe(path)
-    except SourceError as exc:
-        # Media that is damaged is given, and fails in sight; text, sound and the rest are not.
-        return not isinstance(exc, NotVideoError)
-    return True
+            if path.is_file():
+                yield Input(path, path.relative_to(named), unsure=path.suffix.lower() not in _VIDEO_SUFFIXES)
 
 
 @contextmanager

@@ -1,4 +1,9 @@
-"""Which frames are looked at: push frames in presentation order, get the samples, flush."""
+"""Which frames are looked at.
+
+Where a part of a stream is sound, when its pictures are shown is known before anything is decoded, and a plan
+(:mod:`vidmod.plans`) chooses among them. Where it is not, a sampler chooses while it is decoded: push frames in
+presentation order, get the samples, flush.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,7 @@ from typing import Generic, Protocol, TypeVar
 
 from vidmod.errors import choose
 
-MODES = ("uniform", "all")
+MODES = ("uniform", "adaptive", "keyframes", "all")
 
 
 class Timed(Protocol):
@@ -55,12 +60,13 @@ class Uniform(Generic[Item]):
 
     Args:
         interval: In units of the stream's time base.
+        origin: Where the grid begins; None for the first frame.
     """
 
-    def __init__(self, interval: Fraction) -> None:
+    def __init__(self, interval: Fraction, origin: int | None = None) -> None:
         self._interval = interval
-        self._origin: int | None = None
-        self._next = Fraction(0)
+        self._origin = origin
+        self._next: Fraction | None = None
         self._seen_until = 0
         self._held: Item | None = None
 
@@ -68,8 +74,7 @@ class Uniform(Generic[Item]):
         """Take the next frame; give it back if it is to be looked at."""
         if self._origin is None:
             self._origin = frame.pts
-            self._next = Fraction(frame.pts)
-        if frame.pts < self._next and frame.end_pts - self._seen_until <= self._interval:
+        if self._next is not None and frame.pts < self._next and frame.end_pts - self._seen_until <= self._interval:
             self._held = frame
             return []
         self._held = None
@@ -83,16 +88,16 @@ class Uniform(Generic[Item]):
         return [] if held is None else [held]
 
 
-def create(mode: str, interval: Fraction, time_base: Fraction) -> Sampler[Item]:
-    """The sampler of that name.
+def create(mode: str, interval: Fraction, *, origin: int | None = None) -> Sampler[Item]:
+    """The sampler for what has to be decoded whole.
 
     Args:
         mode: One of `MODES`.
-        interval: The longest presentation time that `uniform` may leave unseen, in seconds.
-        time_base: Of the stream.
+        interval: The longest presentation time that may stay unseen, in units of the time base.
+        origin: Where the grid of `uniform` begins.
 
     Raises:
         UsageError: No such mode.
     """
     choose("sampling", mode, MODES)
-    return EveryFrame() if mode == "all" else Uniform(interval / time_base)
+    return EveryFrame() if mode == "all" or interval <= 0 else Uniform(interval, origin)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -153,7 +153,7 @@ def batch_table(rows: Sequence[tuple[str, str, str, int]]) -> Table:
 
 
 class ProgressBar:
-    """A bar with speed and time left while a scan runs, if stderr is a terminal."""
+    """A bar for every input under way, with speed and time left, if stderr is a terminal."""
 
     def __init__(self, out: Console) -> None:
         self._progress = Progress(
@@ -165,7 +165,7 @@ class ProgressBar:
             transient=True,
             disable=not out.is_terminal or out.quiet,
         )
-        self._task: TaskID | None = None
+        self._tasks: dict[Path, TaskID] = {}
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -176,24 +176,22 @@ class ProgressBar:
     ) -> None:
         self._progress.stop()
 
-    @contextmanager
-    def scanning(self, name: str) -> Iterator[None]:
-        """Show one input while it is scanned."""
-        label = name if len(name) <= 24 else f"…{name[-23:]}"
-        self._task = self._progress.add_task(label, total=None, position="opening", speed="")
-        try:
-            yield
-        finally:
-            self._progress.remove_task(self._task)
-            self._task = None
-
     def update(self, state: ScanProgress) -> None:
-        """Take in how far the scan is."""
-        if self._task is not None:
+        """Take in how far the scan of an input is; at first, that it began."""
+        if state.path not in self._tasks:
+            label = state.name if len(state.name) <= 24 else f"…{state.name[-23:]}"
+            self._tasks[state.path] = self._progress.add_task(label, total=None, position="opening", speed="")
+        if state.samples:
             self._progress.update(
-                self._task,
+                self._tasks[state.path],
                 total=state.duration_seconds,
                 completed=state.position_seconds,
                 position=format_time(state.position_seconds).partition(".")[0],
                 speed=f"{state.speed:.1f}x",
             )
+
+    def finished(self, path: Path) -> None:
+        """Show an input no more."""
+        task = self._tasks.pop(path, None)
+        if task is not None:
+            self._progress.remove_task(task)

@@ -1,24 +1,12 @@
-"""Reading media: the only importer of av."""
+"""Reading media: the only importer of av.
 
-from vidmod.media import codecs
-from vidmod.media.frame import Frame, Orientation
+What is exported here can be had without av, so that a process that never parses an upload does not
+load a parser either. What reads is imported by its module.
+"""
+
+from vidmod.media.facts import AudioTrack, Medium, Probe, TrackKind, VideoTrack
+from vidmod.media.files import check_readable
 from vidmod.media.ledger import Ledger
-from vidmod.media.reader import Reader
-from vidmod.media.source import AudioTrack, Probe, VideoTrack, check_readable, probe
-from vidmod.media.sparse import NotSparseError, Shown, SparseReader
+from vidmod.media.parts import Part
 
-__all__ = [
-    "AudioTrack",
-    "Frame",
-    "Ledger",
-    "NotSparseError",
-    "Orientation",
-    "Probe",
-    "Reader",
-    "Shown",
-    "SparseReader",
-    "VideoTrack",
-    "check_readable",
-    "codecs",
-    "probe",
-]
+__all__ = ["AudioTrack", "Ledger", "Medium", "Part", "Probe", "TrackKind", "VideoTrack", "check_readable"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from vidmod.timebase import Span, union
 
@@ -62,6 +63,22 @@ class Ledger:
         self.extend(start, end)
         if len(self.holes) > 2 * _MAX_HOLES:
             self.holes = self._joined()
+
+    def as_json(self) -> dict[str, Any]:
+        """Its counts, for a timeline."""
+        left_out = ("first_pts", "end_pts", "holes")
+        return {item.name: getattr(self, item.name) for item in fields(self) if item.name not in left_out}
+
+    def include(self, other: Ledger) -> None:
+        """Take in the account of another part of the same stream."""
+        for field_ in fields(self):
+            mine, theirs = getattr(self, field_.name), getattr(other, field_.name)
+            if isinstance(theirs, int) and field_.name not in ("first_pts", "end_pts"):
+                setattr(self, field_.name, bool(mine or theirs) if field_.name == "truncated" else mine + theirs)
+        for hole in other.holes:
+            self.add_hole(int(hole.start), int(hole.end))
+        if other.first_pts is not None and other.end_pts is not None:
+            self.extend(other.first_pts, other.end_pts)
 
     def extend(self, start: int, end: int) -> None:
         """Widen the stream's extent."""

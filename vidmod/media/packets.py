@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
 
+from vidmod.media.facts import Medium
 from vidmod.media.source import open_container
 
 # DivX fills the place of a frame that travelled in the packet before with an empty VOP.
@@ -55,7 +57,7 @@ def _vp9_shows(head: int) -> bool:
     return show_existing == "1" or show == "1"
 
 
-def hidden_positions(path: Path, container: InputContainer, index: int) -> frozenset[int]:
+def hidden_positions(source: Path | Medium, container: InputContainer, index: int) -> frozenset[int]:
     """Where in an MP4 the packets are that its edit list keeps from being shown.
 
     FFmpeg marks those that are needed for decoding and leaves the others out of its index, so the
@@ -67,8 +69,15 @@ def hidden_positions(path: Path, container: InputContainer, index: int) -> froze
     shown, marked = _positions(stream)
     if len(shown) == stream.frames and not marked:
         return frozenset()
-    with open_container(path, edit_lists=False) as unedited:
-        every, _ = _positions(unedited.streams[index])
+    medium = Medium.of(source)
+    position = None if medium.descriptor is None else os.lseek(medium.descriptor, 0, os.SEEK_CUR)
+    try:
+        with open_container(medium, edit_lists=False) as unedited:
+            every, _ = _positions(unedited.streams[index])
+    finally:
+        # Whoever reads through the same descriptor goes on where it was.
+        if medium.descriptor is not None and position is not None:
+            os.lseek(medium.descriptor, position, os.SEEK_SET)
     return frozenset(every - shown)
 
 
@@ -128,23 +137,41 @@ def _has_valid_headers(codec: str, data: bytes, length_size: int | None) -> bool
     return all(kind <= 47 or kind >= 62 for kind in kinds) and any(kind <= 31 for kind in kinds)
 
 
-def starts_anew(codec: str, packet: Packet[Any], length_size: int | None) -> bool:
-    """Whether nothing from this packet on refers to anything before it.
+class Unit(NamedTuple):
+    """What the first picture unit of a packet says of it.
 
-    True for H.264's IDR pictures (NAL unit type 5) and HEVC's IDR and BLA pictures (16 to 20), by
-    the first NAL unit of a picture; `is_keyframe` also marks pictures of which that is not so.
+    Attributes:
+        anew: Nothing from this packet on refers to anything before it.
+        entry: Decoding can begin here, but for pictures marked `leading`.
+        leading: Shown before the entry that precedes it in the file, and may refer to what was
+            before that.
+        reference: Other pictures may refer to it.
+    """
+
+    anew: bool
+    entry: bool = False
+    leading: bool = False
+    reference: bool = True
+
+
+def first_unit(codec: str, packet: Packet[Any], length_size: int | None) -> Unit:
+    """Read the first picture's NAL unit type, and whether anything refers to it.
+
+    `is_keyframe` also marks pictures from which decoding cannot begin. H.264: IDR pictures (type 5)
+    and nal_ref_idc (7.4.1). HEVC: IDR and BLA pictures (16 to 20), CRA pictures (21) with their
+    leading pictures (6 to 9); its mark of unreferenced pictures leaves out other layers.
     """
     data = bytes(packet)
     for start in _nal_starts(data, length_size):
         if codec == "h264":
             kind = data[start] & 0x1F
             if 1 <= kind <= 5:
-                return kind == 5
+                return Unit(anew=kind == 5, reference=bool(data[start] & 0x60))
         else:
             kind = data[start] >> 1 & 0x3F
             if kind < 32:
-                return 16 <= kind <= 20
-    return False
+                return Unit(anew=16 <= kind <= 20, entry=kind == 21, leading=6 <= kind <= 9)
+    return Unit(anew=False)
 
 
 def _nal_starts(data: bytes, length_size: int | None) -> Iterator[int]:

@@ -3,55 +3,44 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from av.container import InputContainer
 from av.error import EOFError as AvEOFError
 from av.error import FFmpegError
 from av.packet import Packet
-from av.stream import Discard
 from av.video.frame import VideoFrame
-from av.video.stream import VideoStream
 
 from vidmod.errors import SourceUnreadableError
 from vidmod.media.clock import PresentationClock
+from vidmod.media.demuxer import Demuxer
+from vidmod.media.facts import Medium, VideoTrack
 from vidmod.media.frame import Frame, Scaler
 from vidmod.media.ledger import Ledger
 from vidmod.media.packets import cut_off, hidden_positions, holds_picture
-from vidmod.media.source import VideoTrack, configure_decoder, open_container, release
+from vidmod.media.parts import Part
+from vidmod.media.source import configure_decoder
 from vidmod.timebase import to_pts, union
 
 # A packet whose picture has not come out this many packets later never will: H.264 and HEVC
 # reorder by at most 16 pictures, and every decoding thread holds one more.
 _MAX_DELAY = 64
-# So many read errors in a row mean that nothing more will come.
-_MAX_READ_ERRORS = 16
 _MAX_DRAIN_ERRORS = 64
-# Enough packets to decode the last groups of pictures again; above, it is done from the start.
-_MAX_KEPT_BYTES = 1 << 26
-_MAX_KEPT_PACKETS = 4096
 # How far before the wanted time to look for a key frame; containers whose index is a guess
 # land too late at times. After the last, reading begins at the start of the file.
 _SEEK_MARGINS_SECONDS = (0, 2, 10, 60)
 _MAX_PEEKED_PACKETS = 2000
-# FFmpeg's VP8 decoder shows damage that it does not notice differently with several threads.
-_ONE_THREAD_CODECS = ("vp8", "libvpx")
 _MAX_INT64 = (1 << 63) - 1
 
 
 @dataclass(slots=True, eq=False)
 class _Sent:
     """A packet that the decoder was given; travels through it to the picture as `opaque`.
-
-    One object a sending: PyAV finds opaque values by identity, so what is sent twice would be lost
-    with the first of them that is freed.
 
     Attributes:
         near: The time of the last picture when it was sent.
@@ -65,68 +54,35 @@ class _Sent:
     near: int | None
 
 
-@dataclass(slots=True)
-class _Recent:
-    """The last packets, from a key frame on, so that their pictures can be decoded again.
-
-    Attributes:
-        packets: None once there were too many.
-    """
-
-    packets: list[tuple[_Sent, Packet[Any]]] | None = field(default_factory=list)
-    size: int = 0
-
-    def add(self, sent: _Sent, packet: Packet[Any], oldest: int) -> None:
-        """Keep a packet, and those before that pictures from serial `oldest` on can depend on."""
-        if self.packets is None:
-            return
-        if packet.is_keyframe:
-            self._forget(oldest)
-        self.packets.append((sent, packet))
-        self.size += packet.size
-        if self.size > _MAX_KEPT_BYTES or len(self.packets) > _MAX_KEPT_PACKETS:
-            self.packets = None
-
-    def _forget(self, oldest: int) -> None:
-        """Drop what lies before the key frame before the last one up to `oldest`.
-
-        Not before the last one itself: pictures that follow it in the file and precede it on the
-        screen depend on what was before.
-        """
-        assert self.packets is not None
-        keys = [
-            place for place, (sent, packet) in enumerate(self.packets) if packet.is_keyframe and sent.serial <= oldest
-        ]
-        if len(keys) > 1:
-            del self.packets[: keys[-2]]
-            self.size = sum(packet.size for _, packet in self.packets)
-
-
 class Reader:
     """Decodes one picture stream of a file in presentation order.
 
     Use it as a context manager, and from one thread. Damaged packets are counted in `ledger`
     and reading goes on.
 
-    Where something is damaged, decoders with several threads show other pictures than with one,
-    or lose some that were whole. At the first sign of it the last groups of pictures are decoded
-    again, and the rest of the file, with one thread: the answers do not depend on `threads`.
-
     Args:
-        path: A local file.
+        source: A local file.
         track: Which stream; for a `view`, its pictures other than the base view's.
-        threads: Decoding threads.
         start: First presentation time wanted, in seconds; None for everything. Reading begins at
             the key frame before it and skips what ends before it.
+        part: Which packets of it; None for all, and a check that the stream ends where it was to.
 
     Raises:
         SourceError: The file cannot be opened, or is another one by now.
     """
 
-    def __init__(self, path: Path, track: VideoTrack, *, threads: int = 1, start: Fraction | None = None) -> None:
+    def __init__(
+        self,
+        source: Path | Medium,
+        track: VideoTrack,
+        *,
+        start: Fraction | None = None,
+        part: Part | None = None,
+    ) -> None:
         self.track = track
         self.ledger = Ledger()
-        self._path = path
+        self._medium = Medium.of(source)
+        self._part = part
         self._start_pts = None if start is None else min(to_pts(start, track.time_base), _MAX_INT64)
         self._scaler = Scaler()
         self._clock = PresentationClock(track.frame_duration_pts, track.time_base)
@@ -134,46 +90,41 @@ class Reader:
         self._serial = 0
         self._interlaced: dict[int, _Sent] = {}
         self._size: tuple[int, int] | None = None
-        self._other_end_pts = 0
         self._hidden_at: frozenset[int] = frozenset()
-        self._seek_target: int | None = None
         self._awaits_key = False
-        self._containers: list[InputContainer] = []
-        self._threads = threads if track.kind == "video" and not track.codec.startswith(_ONE_THREAD_CODECS) else 1
-        self._recent = _Recent()
-        self._given_until = 0
-        self._owed: frozenset[int] = frozenset()
+        self._demuxer = self._open()
         try:
-            self._container, self._stream = self._open(self._threads)
+            self._configure()
             if track.kind == "hidden":
                 self._open_hidden()
         except BaseException:
             self.close()
             raise
-        self._decoder = self._stream.codec_context
 
-    def _open(self, threads: int, *, edit_lists: bool = True) -> tuple[InputContainer, VideoStream]:
-        """The file and its stream, with a decoder that has seen nothing yet."""
-        container = open_container(self._path, edit_lists=edit_lists)
-        self._containers.append(container)
-        stream = next((item for item in container.streams.video if item.index == self.track.index), None)
-        if stream is None:
-            raise SourceUnreadableError(f"{self._path}: changed while it was read; stream {self.track.index} is gone.")
+    def _open(self, *, edit_lists: bool = True) -> Demuxer:
+        return Demuxer(
+            self._medium,
+            self.track,
+            edit_lists=edit_lists,
+            others=self.track.shares_duration and self._part is None,
+        )
+
+    def _configure(self) -> None:
+        stream = self._demuxer.stream
         if stream.codec_context is None:
             raise SourceUnreadableError(
-                f"{self._path}: stream {self.track.index} has a codec that FFmpeg does not know."
+                f"{self._medium}: stream {self.track.index} has a codec that FFmpeg does not know."
             )
-        configure_decoder(stream, threads, all_views=self.track.kind == "view")
-        if not self.track.shares_duration:
-            for other in container.streams:
-                if other.index != stream.index:
-                    other.discard = Discard.all
-        return container, stream
+        configure_decoder(stream, self._medium.max_pixels, all_views=self.track.kind == "view")
+        stream.codec_context.copy_opaque = True
+        self._decoder = stream.codec_context
 
     def _open_hidden(self) -> None:
-        self._hidden_at = hidden_positions(self._path, self._container, self.track.index)
+        self._hidden_at = hidden_positions(self._medium, self._demuxer.container, self.track.index)
         if self._hidden_at:
-            self._container, self._stream = self._open(self._threads, edit_lists=False)
+            self._demuxer.close()
+            self._demuxer = self._open(edit_lists=False)
+            self._configure()
 
     def __enter__(self) -> Self:
         return self
@@ -185,8 +136,7 @@ class Reader:
 
     def close(self) -> None:
         """Release the file and the decoder; more than once is fine."""
-        while self._containers:
-            release(self._containers.pop())
+        self._demuxer.close()
 
     def frames(self, end_pts: int | None = None) -> Generator[Frame, None, None]:
         """Every picture that can be decoded, each once the time of the next one is known.
@@ -211,11 +161,19 @@ class Reader:
                     return
                 held = Frame(pts, pts, self.track.time_base, picture, self._scaler)
             if held is not None:
-                yield from self._shown(held, held.pts + self._length(held.picture.duration))
+                yield from self._shown(held, self._end_of(held))
             done_until = None
-            self._check_end()
+            if self._part is None:
+                self._check_end()
         finally:
             self._close_account(done_until)
+
+    def _end_of(self, last: Frame) -> int:
+        """When the last picture ends: where the next part begins, or by its own duration."""
+        part = self._part
+        if part is not None and not part.last and part.end_pts is not None and part.end_pts > last.pts:
+            return part.end_pts
+        return last.pts + self._length(last.picture.duration)
 
     def _length(self, duration: int | None) -> int:
         """A claimed duration, or the usual one where that is missing or makes no sense."""
@@ -230,29 +188,21 @@ class Reader:
     def _seek(self, pts: int) -> None:
         """Go to a key frame that is shown before `pts`; where there is none, to the start."""
         for margin in _SEEK_MARGINS_SECONDS:
-            self._seek_target = max(pts - to_pts(Fraction(margin), self.track.time_base), -_MAX_INT64)
+            target = max(pts - to_pts(Fraction(margin), self.track.time_base), -_MAX_INT64)
             with contextlib.suppress(FFmpegError):
-                self._rewind()
-                key = next(
-                    (packet for packet in islice(self._packets(), _MAX_PEEKED_PACKETS) if packet.is_keyframe), None
-                )
+                self._rewind(target)
+                packets = islice(self._demuxer.packets(), _MAX_PEEKED_PACKETS)
+                key = next((packet for packet in packets if packet.is_keyframe), None)
                 if key is not None and key.pts is not None and key.pts <= pts:
-                    self._rewind()
+                    self._rewind(target)
                     return
-        self._seek_target = None
-        self._rewind()
-
-    def _rewind(self) -> None:
-        """Go to where reading began."""
-        if self._seek_target is not None:
-            self._container.seek(self._seek_target, stream=self._stream, backward=True)
-            self._awaits_key = True
-            return
-        self._containers.remove(self._container)
-        release(self._container)
-        self._container, self._stream = self._open(self._threads, edit_lists=not self._hidden_at)
-        self._decoder = self._stream.codec_context
+        self._demuxer.reopen()
+        self._configure()
         self._awaits_key = False
+
+    def _rewind(self, target: int) -> None:
+        self._demuxer.container.seek(target, stream=self._demuxer.stream, backward=True)
+        self._awaits_key = True
 
     def _pictures(self) -> Iterator[VideoFrame]:
         for packet in self._wanted():
@@ -265,15 +215,6 @@ class Reader:
 
     def _drain(self) -> Iterator[VideoFrame]:
         """The pictures that the decoder still holds."""
-        if self._threads > 1:
-            pictures: list[VideoFrame] = []
-            with contextlib.suppress(FFmpegError):
-                pictures = self._decoder.decode(None)
-            whole = yield from self._counted(pictures)
-            # PyAV hands out no picture that comes after an error while draining.
-            if whole and not any(sent.expects_picture for sent in self._sent.values()):
-                return
-            yield from self._decode_again()
         for _ in range(_MAX_DRAIN_ERRORS):
             try:
                 pictures = self._decoder.decode(None)
@@ -285,58 +226,30 @@ class Reader:
             if not pictures:
                 break
 
-    def _packets(self) -> Iterator[Packet[Any]]:
-        """Packets with data; read errors are counted, and reading goes on past them."""
-        errors = 0
-        container = self._container
-        streams = container.streams if self.track.shares_duration else (self._stream,)
-        while errors < _MAX_READ_ERRORS:
-            try:
-                for packet in container.demux(*streams):
-                    errors = 0
-                    if packet.size and packet.stream_index == self.track.index:
-                        yield packet
-                    elif packet.size:
-                        self._note_other(packet)
-                return
-            except FFmpegError:
-                errors += 1
-                self.ledger.read_errors += 1
-
     def _wanted(self) -> Iterator[Packet[Any]]:
         """Packets from where reading is to begin: after a seek, the first key frame."""
-        for packet in self._packets():
+        demuxer, part = self._demuxer, self._part
+        for packet in demuxer.packets() if part is None else demuxer.part(part):
             if self._awaits_key and not packet.is_keyframe:
                 continue
             self._awaits_key = False
             yield packet
 
-    def _note_other(self, packet: Packet[Any]) -> None:
-        if packet.pts is not None and packet.time_base:
-            end = (packet.pts + (packet.duration or 0)) * packet.time_base
-            self._other_end_pts = max(self._other_end_pts, to_pts(end, self.track.time_base))
-
     def _decode(self, packet: Packet[Any]) -> Iterator[VideoFrame]:
         sent, packet = self._registered(packet)
         packet.opaque = sent
-        if self._threads > 1:
-            self._recent.add(sent, packet, next(iter(self._sent), sent.serial))
         try:
             pictures = self._decoder.decode(packet)
         except FFmpegError as exc:
             if not self._decoder.is_open:
                 raise self._undecodable(exc) from exc
-            if self._threads > 1:
-                yield from self._decode_again()
-            else:
-                sent.expects_picture = True
+            sent.expects_picture = True
             return
-        if not (yield from self._counted(pictures)):
-            yield from self._decode_again()
+        yield from self._counted(pictures)
 
     def _undecodable(self, exc: FFmpegError) -> SourceUnreadableError:
         return SourceUnreadableError(
-            f"{self._path}: stream {self.track.index} ({self.track.codec}) cannot be decoded ({exc.strerror})."
+            f"{self._medium}: stream {self.track.index} ({self.track.codec}) cannot be decoded ({exc.strerror})."
         )
 
     def _registered(self, packet: Packet[Any]) -> tuple[_Sent, Packet[Any]]:
@@ -354,44 +267,10 @@ class Reader:
             self._sent[sent.serial] = sent
         return sent, packet
 
-    def _decode_again(self) -> Iterator[VideoFrame]:
-        """Give the pictures that the decoder with several threads still owes, and go on with one."""
-        self._given_until, self._owed = self._serial, frozenset(self._sent)
-        kept = self._recent.packets
-        self._threads, self._recent = 1, _Recent(None)
-        _, stream = self._open(1)
-        self._decoder = stream.codec_context
-        for sent, packet in self._sent_before() if kept is None else kept:
-            # A second object: the first decoder still holds the other, and PyAV forgets an object
-            # for everyone when the first who holds it lets go.
-            packet.opaque = copy.copy(sent)
-            try:
-                pictures = self._decoder.decode(packet)
-            except FFmpegError:
-                sent.expects_picture = True
-                continue
-            yield from self._counted(pictures)
-
-    def _sent_before(self) -> Iterator[tuple[_Sent, Packet[Any]]]:
-        """The packets that were sent already, read again from where reading began."""
-        reader = Reader(self._path, self.track)
-        self._containers.append(reader._container)
-        reader._seek_target = self._seek_target
-        if self._seek_target is not None:
-            reader._rewind()
-        for serial, packet in enumerate(islice(reader._wanted(), self._serial)):
-            known = self._sent.get(serial)
-            yield known or _Sent(serial, packet.pts, packet.dts, 0, False, None), packet
-
-    def _counted(self, pictures: Iterable[VideoFrame]) -> Generator[VideoFrame, None, bool]:
-        """Enter pictures in the account; False at the first that shows damage, for one thread to judge."""
+    def _counted(self, pictures: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
+        """Enter pictures in the account, and give those that are this track's."""
         for picture in pictures:
-            if self._threads > 1 and picture.is_corrupt:
-                return False
-            serial = self._serial_of(picture)
-            if serial < self._given_until and serial not in self._owed:
-                continue
-            sent = self._sent.pop(serial, None)
+            sent = self._sent.pop(self._serial_of(picture), None)
             if sent is not None and picture.interlaced_frame:
                 self._note_interlaced(sent)
             if sent is None if self.track.kind == "hidden" else sent is not None and self.track.kind == "view":
@@ -403,7 +282,6 @@ class Reader:
             self.ledger.size_changes += self._size is not None and size != self._size
             self._size = size
             yield picture
-        return True
 
     def _serial_of(self, picture: VideoFrame) -> int:
         """Which packet a picture came from, -1 if none that is waited for.
@@ -412,8 +290,7 @@ class Reader:
         """
         if isinstance(picture.opaque, _Sent):
             return picture.opaque.serial
-        # Decoding again gives pictures that were given before: those are not to be taken for others.
-        usual = -1 if self._given_until else next(iter(self._sent), -1)
+        usual = next(iter(self._sent), -1)
         return next((sent.serial for sent in self._sent.values() if sent.pts == picture.pts), usual)
 
     def _note_interlaced(self, sent: _Sent) -> None:
@@ -460,11 +337,12 @@ class Reader:
             # The base view answers for the packet; what is missing here is another eye's picture.
             ledger.lost = max(ledger.lost, ledger.packets - ledger.hidden - ledger.without_picture - ledger.frames)
         if track.kind == "video":
-            never_given = len(hidden_positions(self._path, self._container, track.index)) - ledger.hidden
+            never_given = len(hidden_positions(self._medium, self._demuxer.container, track.index)) - ledger.hidden
             ledger.packets += max(0, never_given)
             ledger.hidden += max(0, never_given)
         ends_early = self._ends_early()
-        missing = cut_off(self._container, track.index, self._container.size)
+        container = self._demuxer.container
+        missing = cut_off(container, track.index, container.size)
         ledger.truncated = ends_early or missing > 0
         if ledger.truncated and ledger.end_pts is not None:
             declared_end = self._declared_end() or ledger.end_pts + missing * track.frame_duration_pts
@@ -480,6 +358,8 @@ class Reader:
                 else:
                     ledger.packets -= 1
             self._sent.clear()
+        if self._part is None:  # else the survey has counted them
+            ledger.read_errors = self._demuxer.read_errors
         ledger.missing_pts = self._clock.missing
         ledger.backward_pts = self._clock.backward
         ledger.holes = union(ledger.holes)
@@ -495,7 +375,7 @@ class Reader:
         if declared_end is None or end is None:
             return False
         if self.track.shares_duration:
-            return declared_end > max(end, self._other_end_pts) + 2 * usual
+            return declared_end > max(end, self._demuxer.other_end_pts) + 2 * usual
         # With an edit list the track's claim can exceed what is shown; the index is then the judge.
         whole = self._start_pts is None and self.track.frames and self.ledger.packets >= self.track.frames
         return declared_end >= end + usual and not whole

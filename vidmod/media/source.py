@@ -7,11 +7,8 @@ A claim is never a fact: nothing is sized by a header, and what was decoded is t
 from __future__ import annotations
 
 import os
-import stat
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
 
 import av
 from av.codec.context import ThreadType
@@ -20,7 +17,9 @@ from av.error import FFmpegError
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from vidmod.errors import NotVideoError, SourceError, SourceNotFoundError, SourceUnreadableError, UndecodableError
+from vidmod.errors import NotVideoError, SourceError, SourceUnreadableError, UndecodableError
+from vidmod.media.facts import AudioTrack, Medium, Probe, TrackKind, VideoTrack
+from vidmod.media.files import check_readable
 
 # FFmpeg's own logging, silent. PyAV's takes the interpreter's lock for every error, in decoding
 # threads too; whoever waits for such a thread with the lock held then waits for ever.
@@ -42,147 +41,58 @@ STILL_FORMATS = frozenset(name for name in FORMATS if name.endswith("_pipe")) - 
 _DECLARES_DURATION = ("mov", "matroska", "avi", "flv", "asf", "mxf", "nut")
 # In these the duration is counted from time 0, not from where the stream starts.
 _DURATION_IS_END = ("matroska", "flv")
-# A film has one or two video tracks and some dozens of sound and subtitle tracks.
-_MAX_STREAMS = 200
-# 16384 × 16384, far above 8K; a decoder asks for some 12 bytes a pixel.
-MAX_PIXELS = 1 << 28
 _MICROSECONDS = Fraction(1, 1_000_000)
-# A claimed rate outside of these is damage, or a clock's rate and not the pictures'.
-_SLOWEST_RATE, _FASTEST_RATE = Fraction(1, 60), 1000
-_USUAL_RATE = Fraction(25)
-# Beyond this many, frame threads cost memory and bring no speed.
-_MAX_THREADS = 16
-
-TrackKind = Literal["video", "cover", "view", "hidden"]
+_HEAD_BYTES = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class VideoTrack:
-    """A picture stream as its headers claim it.
-
-    Attributes:
-        index: The stream's number in the file.
-        kind: `video`; `cover` for attached pictures; `view` for the further views of a
-            multiview stream (a second eye); `hidden` for what an edit list keeps from being shown
-            by players that honour it.
-        codec: FFmpeg's decoder name.
-        size: Stored (width, height), before rotation.
-        pixel_format: FFmpeg's name, None where no picture could be probed.
-        average_rate: Frames per second.
-        time_base: Seconds per pts unit.
-        start_pts: First presentation time, None if unknown.
-        duration_pts: Claimed length, None if the format makes no claim that can be held to.
-        shares_duration: The claim is for the file as a whole; the sound may be what is that long.
-        frames: Claimed number of packets, 0 if unknown; for `hidden`, how many of them there are.
-    """
-
-    index: int
-    kind: TrackKind
-    codec: str
-    size: tuple[int, int]
-    pixel_format: str | None
-    average_rate: Fraction | None
-    time_base: Fraction
-    start_pts: int | None
-    duration_pts: int | None
-    shares_duration: bool
-    frames: int
-
-    @property
-    def frame_duration_pts(self) -> int:
-        """How long one frame is shown at the average rate, if that is credible; at least one unit."""
-        rate = self.average_rate
-        if rate is None or not _SLOWEST_RATE <= rate <= _FASTEST_RATE:
-            rate = _USUAL_RATE
-        return max(1, round(1 / rate / self.time_base))
-
-
-@dataclass(frozen=True, slots=True)
-class AudioTrack:
-    """A sound stream as its headers claim it."""
-
-    codec: str
-    sample_rate: int
-    channels: int
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """What a file's headers claim.
-
-    Attributes:
-        tracks: Picture streams; the first is the one that a player would show.
-        start_seconds, duration_seconds: Of the file as a whole, None if unknown.
-        still: Whether the file is a single image.
-    """
-
-    format: str
-    start_seconds: Fraction | None
-    duration_seconds: Fraction | None
-    tracks: tuple[VideoTrack, ...]
-    audio: tuple[AudioTrack, ...]
-    still: bool
-
-
-def check_readable(path: Path) -> os.stat_result:
-    """The file's stat, if it is a regular file that can be read.
-
-    Raises:
-        SourceNotFoundError, SourceUnreadableError, NotVideoError: Each names the file.
-    """
-    try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise NotVideoError(f"{path}: is a folder, not a video.")
-        if not stat.S_ISREG(status.st_mode):
-            # Not even opened: that waits for ever where nobody writes into a pipe.
-            raise NotVideoError(f"{path}: is a pipe or a device, not a file. Copy what it gives into a file.")
-        with path.open("rb"):
-            pass
-    except FileNotFoundError as exc:
-        raise SourceNotFoundError(f"{path}: there is no such file. Check the path.") from exc
-    except OSError as exc:
-        raise SourceUnreadableError(f"{path}: cannot be read ({exc.strerror}). Check its permissions.") from exc
-    except ValueError as exc:  # a null character in the name
-        raise SourceNotFoundError(f"{path}: there is no such file ({exc}). Check the path.") from exc
-    return status
-
-
-def open_container(path: Path, *, edit_lists: bool = True) -> InputContainer:
-    """Open a local file with the demuxers of `FORMATS` and no protocol but `file:`.
+def open_container(source: Path | Medium, *, edit_lists: bool = True) -> InputContainer:
+    """Open a file with the demuxers of `FORMATS`, and with no protocol that leads to another.
 
     Args:
-        path: A local file.
+        source: A local file.
         edit_lists: Whether an MP4's edit lists are honoured, as players do.
 
     Raises:
         SourceError: The file is missing, unreadable, not media, or damaged beyond opening.
     """
-    if check_readable(path).st_size == 0:
-        raise NotVideoError(f"{path}: the file is empty (0 bytes). Get it again from where it came.")
+    medium = Medium.of(source)
+    if medium.descriptor is None:
+        url, protocol, size = f"file:{medium.name}", "file", check_readable(Path(medium.name)).st_size
+    else:
+        url, protocol, size = "fd:", "fd", os.fstat(medium.descriptor).st_size
+        os.lseek(medium.descriptor, 0, os.SEEK_SET)
+    if size == 0:
+        raise NotVideoError(f"{medium}: the file is empty (0 bytes). Get it again from where it came.")
     options = {
         "format_whitelist": ",".join(FORMATS),
-        "protocol_whitelist": "file",
+        "protocol_whitelist": protocol,
         "enable_drefs": "0",
         "use_absolute_path": "0",
-        "max_streams": str(_MAX_STREAMS),
+        "max_streams": str(medium.max_streams),
         "ignore_editlist": str(int(not edit_lists)),
     }
+    if medium.descriptor is not None:
+        options["fd"] = str(medium.descriptor)
     try:
-        # A path, never a file object: only for a path does FFmpeg keep to the protocol whitelist.
-        return av.open(f"file:{path}", "r", container_options=options, metadata_errors="replace")
+        # Never a file object: only for its own protocols does FFmpeg keep to the whitelist.
+        return av.open(
+            url,
+            "r",
+            options={"max_pixels": str(medium.max_pixels)},
+            container_options=options,
+            metadata_errors="replace",
+        )
     except FFmpegError as exc:
-        raise _opening_error(path, exc) from exc
+        raise _opening_error(medium, exc) from exc
     except UnicodeError as exc:
-        raise SourceUnreadableError(f"{str(path)!r}: FFmpeg cannot open a name that is not UTF-8. Rename it.") from exc
+        raise SourceUnreadableError(f"{medium.name!r}: FFmpeg cannot open a name that is not UTF-8.") from exc
     except (ValueError, OverflowError, MemoryError) as exc:
-        raise NotVideoError(f"{path}: its headers make no sense ({exc}).") from exc
+        raise NotVideoError(f"{medium}: its headers make no sense ({exc}).") from exc
 
 
-def _opening_error(path: Path, exc: FFmpegError) -> SourceError:
+def _opening_error(path: Medium, exc: FFmpegError) -> SourceError:
     try:
-        with path.open("rb") as file:
-            head = file.read(4096)
+        head = _head(path)
     except OSError as error:
         return SourceUnreadableError(f"{path}: cannot be read ({error.strerror}).")
     if head[4:8] in (b"ftyp", b"mdat", b"wide", b"free", b"skip"):
@@ -195,6 +105,14 @@ def _opening_error(path: Path, exc: FFmpegError) -> SourceError:
     return NotVideoError(f"{path}: is not a video or image that vidmod reads ({exc.strerror}).")
 
 
+def _head(medium: Medium) -> bytes:
+    """The first bytes of a file."""
+    if medium.descriptor is not None:
+        return os.pread(medium.descriptor, _HEAD_BYTES, 0)
+    with Path(medium.name).open("rb") as file:
+        return file.read(_HEAD_BYTES)
+
+
 def _is_text(head: bytes) -> bool:
     try:
         # A multi-byte character may be cut at the end.
@@ -204,13 +122,14 @@ def _is_text(head: bytes) -> bool:
     return True
 
 
-def probe(path: Path) -> Probe:
+def probe(source: Path | Medium) -> Probe:
     """Read what the file's headers claim.
 
     Raises:
         SourceError: The file cannot be opened.
         NotVideoError: It holds no picture stream; the message says what it holds instead.
     """
+    path = Medium.of(source)
     with open_container(path) as container:
         tracks = _tracks(container)
         if not tracks:
@@ -306,33 +225,16 @@ def _tagged_duration(tag: str, time_base: Fraction) -> int | None:
         return None
 
 
-def configure_decoder(stream: VideoStream, threads: int, *, all_views: bool = False) -> None:
+def configure_decoder(stream: VideoStream, max_pixels: int, *, all_views: bool = False) -> None:
     """Set what every decoder here runs with; before its first packet.
 
-    Frame threads only. With more than one, damage is an error instead of being patched: what
-    is patched, and how, depends on the number of threads.
+    One thread: what a decoder makes of damage depends on how many it has, and side by side two
+    decoders with one thread each are faster than one with two.
     """
     context = stream.codec_context
-    threads = min(threads, _MAX_THREADS)
-    context.thread_type = ThreadType.FRAME if threads > 1 else ThreadType.NONE
-    context.thread_count = threads
-    context.copy_opaque = True
-    options = {"max_pixels": str(MAX_PIXELS)}
-    if threads > 1:
-        options["err_detect"] = "explode"
+    context.thread_type = ThreadType.NONE
+    context.thread_count = 1
+    options = {"max_pixels": str(max_pixels)}
     if all_views:
         options["view_ids"] = "-1"
     context.options = options
-
-
-def release(container: InputContainer) -> None:
-    """Close a container whose decoder may still be at work.
-
-    A decoding thread that drops a packet asks for the interpreter's lock where the packet carries
-    a Python object (`opaque`); freeing the decoder waits for that thread with the lock held.
-    Flushing waits for it without, so that nothing is under way when the decoder is freed.
-    """
-    for stream in container.streams.video:
-        if stream.codec_context is not None:
-            stream.codec_context.flush_buffers()
-    container.close()

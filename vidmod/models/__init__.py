@@ -1,8 +1,8 @@
 """Models: manifest → weights → session → predictions. The only importer of inference runtimes."""
 
+from vidmod.models.images import Geometry, ModelInput
 from vidmod.models.manifest import Manifest, find, shipped
 from vidmod.models.model import Model
-from vidmod.models.preprocessing import ModelInput
 from vidmod.models.runtimes import RUNTIMES, SessionInfo
 
-__all__ = ["RUNTIMES", "Manifest", "Model", "ModelInput", "SessionInfo", "find", "shipped"]
+__all__ = ["RUNTIMES", "Geometry", "Manifest", "Model", "ModelInput", "SessionInfo", "find", "shipped"]

@@ -12,9 +12,10 @@ import cv2
 import numpy as np
 
 from vidmod.errors import ManifestError, RuntimeUnavailableError
-from vidmod.media import Frame
+from vidmod.media.frame import Frame
 from vidmod.models.manifest import Manifest
 from vidmod.models.model import Model
+from vidmod.models.preprocessing import prepare
 from vidmod.models.runtimes import RUNTIMES, Precision
 from vidmod.models.weights import obtain
 from vidmod.predictions import Box, Predictions
@@ -109,7 +110,7 @@ def golden_frame(path: Path) -> Frame:
 
 def predict_golden(model: Model, frame: Frame) -> Predictions:
     """What a model says of one frame."""
-    return model.predict([model.prepare(frame)])[0]
+    return model.predict([prepare(frame, model.manifest.preparation)])[0]
 
 
 def _checked(model: Model, golden: list[tuple[Frame, dict[str, Any]]]) -> CheckResult:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidmod.errors import InferenceError
+from vidmod.models.images import Geometry
 from vidmod.models.manifest import Manifest
-from vidmod.models.preprocessing import Geometry
 from vidmod.predictions import Detection, Predictions, Scores
 
 Output = NDArray[np.float32]

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from vidmod import schema
 from vidmod.errors import ManifestError
 
+ChannelOrder = Literal["bgr", "rgb"]
 Decoding = Literal["probabilities", "softmax", "sigmoid", "yolov8"]
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -37,7 +38,7 @@ class InputSpec:
 
     name: str
     layout: Literal["NHWC", "NCHW"]
-    channels: Literal["bgr", "rgb"]
+    channels: ChannelOrder
     width: int
     height: int
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
@@ -53,6 +54,27 @@ class Step:
     height: int = 0
     interpolation: str = "bilinear"
     quality: int = 75
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """How frames become one network's input: the steps, and the image that they end in.
+
+    Attributes:
+        steps: The first scales the displayed picture; see the manifest's `preprocess`.
+        channels: Their order in the image.
+        width, height: Of the image, in pixels.
+    """
+
+    steps: tuple[Step, ...]
+    channels: ChannelOrder
+    width: int
+    height: int
+
+    @property
+    def image_bytes(self) -> int:
+        """The size of the image: 3 bytes a pixel."""
+        return 3 * self.width * self.height
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +135,11 @@ class Manifest:
     output: OutputSpec
     batch: Batch = Batch()
     thresholds: Mapping[str, Thresholds] = field(default_factory=dict)
+
+    @property
+    def preparation(self) -> Preparation:
+        """How frames become this network's input."""
+        return Preparation(self.preprocess, self.input.channels, self.input.width, self.input.height)
 
     @property
     def is_detector(self) -> bool:

@@ -9,11 +9,9 @@ from typing import Self
 
 import numpy as np
 
-from vidmod.media import Frame
-from vidmod.models import preprocessing
 from vidmod.models.decoding import decode
+from vidmod.models.images import ModelInput
 from vidmod.models.manifest import Manifest
-from vidmod.models.preprocessing import ModelInput
 from vidmod.models.runtimes import Session, SessionRequest, select
 from vidmod.models.weights import Weights, obtain
 from vidmod.predictions import Predictions
@@ -22,8 +20,8 @@ from vidmod.predictions import Predictions
 class Model:
     """A manifest, its weights and a session that runs them.
 
-    `prepare` may be called from the thread that reads; `predict` belongs to the thread that opened
-    the session.
+    `predict` belongs to the thread that opened the session. What it takes is made by
+    :func:`vidmod.models.preprocessing.prepare`.
     """
 
     def __init__(self, manifest: Manifest, weights: Weights, session: Session) -> None:
@@ -61,10 +59,6 @@ class Model:
     def name(self) -> str:
         """The manifest's name."""
         return self.manifest.name
-
-    def prepare(self, frame: Frame) -> ModelInput:
-        """The frame as this network wants it."""
-        return preprocessing.prepare(frame, self.manifest)
 
     def predict(self, inputs: Sequence[ModelInput]) -> list[Predictions]:
         """What the network says of each input, in order.

@@ -2,50 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from vidmod.errors import UndecodableError
-from vidmod.media import Frame
-from vidmod.models.manifest import Manifest, Step
-
-Image = NDArray[np.uint8]
-
-
-@dataclass(frozen=True, slots=True)
-class Geometry:
-    """How a detector's input lies in the displayed picture.
-
-    Attributes:
-        scale: Displayed pixels per input pixel, horizontally and vertically.
-        size: Displayed (width, height), to which boxes are clipped.
-    """
-
-    scale: tuple[float, float]
-    size: tuple[int, int]
+from vidmod.media.frame import Frame
+from vidmod.models.images import Geometry, Image, ModelInput
+from vidmod.models.manifest import ChannelOrder, Preparation, Step
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class ModelInput:
-    """One model-ready image.
-
-    Attributes:
-        image: height×width×3 uint8 in the manifest's channel order, full range.
-        geometry: How to get back from it to the displayed picture.
-    """
-
-    image: Image
-    geometry: Geometry
-
-    def __repr__(self) -> str:
-        return f"ModelInput(image={self.image.shape}, geometry={self.geometry})"
-
-
-def prepare(frame: Frame, manifest: Manifest) -> ModelInput:
-    """Scale, crop and recode a frame as the manifest's steps say.
+def prepare(frame: Frame, preparation: Preparation) -> ModelInput:
+    """Scale, crop and recode a frame as the steps say.
 
     The steps end before the arithmetic on floats (mean, scale, layout), which runtimes do, so
     that what crosses threads and processes is small.
@@ -53,27 +20,27 @@ def prepare(frame: Frame, manifest: Manifest) -> ModelInput:
     Raises:
         UndecodableError: The picture cannot be scaled.
     """
-    first, *rest = manifest.preprocess
+    first, *rest = preparation.steps
     scale = _resize if first.step == "resize" else _letterbox
-    image, geometry = scale(frame, first, manifest)
+    image, geometry = scale(frame, first, preparation.channels)
     for step in rest:
-        image = _crop(image, step) if step.step == "crop" else _jpeg(image, step, manifest.input.channels)
+        image = _crop(image, step) if step.step == "crop" else _jpeg(image, step, preparation.channels)
     return ModelInput(image, geometry)
 
 
-def _resize(frame: Frame, step: Step, manifest: Manifest) -> tuple[Image, Geometry]:
+def _resize(frame: Frame, step: Step, channels: ChannelOrder) -> tuple[Image, Geometry]:
     width, height = frame.size
-    image = frame.image(step.width, step.height, manifest.input.channels, step.interpolation)
+    image = frame.image(step.width, step.height, channels, step.interpolation)
     return image, Geometry((width / step.width, height / step.height), (width, height))
 
 
-def _letterbox(frame: Frame, step: Step, manifest: Manifest) -> tuple[Image, Geometry]:
+def _letterbox(frame: Frame, step: Step, channels: ChannelOrder) -> tuple[Image, Geometry]:
     """Fit the picture in at the top left, black right and below."""
     width, height = frame.size
     factor = max(width / step.width, height / step.height)
     fitted = (max(1, round(width / factor)), max(1, round(height / factor)))
     canvas = np.zeros((step.height, step.width, 3), np.uint8)
-    canvas[: fitted[1], : fitted[0]] = frame.image(*fitted, manifest.input.channels, step.interpolation)
+    canvas[: fitted[1], : fitted[0]] = frame.image(*fitted, channels, step.interpolation)
     return canvas, Geometry((factor, factor), (width, height))
 
 
@@ -84,7 +51,7 @@ def _crop(image: Image, step: Step) -> Image:
     return np.ascontiguousarray(image[top : top + step.height, left : left + step.width])
 
 
-def _jpeg(image: Image, step: Step, channels: str) -> Image:
+def _jpeg(image: Image, step: Step, channels: ChannelOrder) -> Image:
     """Through JPEG (4:2:0) and back; OpenCV codes BGR."""
     bgr = image if channels == "bgr" else image[..., ::-1]
     coded, data = cv2.imencode(".jpg", bgr, (cv2.IMWRITE_JPEG_QUALITY, step.quality))

@@ -1,0 +1,536 @@
+"""One input's scan: from opening it to its timeline, as a state machine.
+
+It is told what its workers say, and says what they should do next. It opens the file and hashes it, but never parses
+it: what is in it, it learns from workers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import hashlib
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+
+from vidmod._version import __version__
+from vidmod.errors import NotVideoError, SourceError, SourceUnreadableError
+from vidmod.judging import find_segments, verdict_of
+from vidmod.media import Ledger, Probe, VideoTrack, check_readable
+from vidmod.messages import (
+    Failed,
+    Found,
+    LookDone,
+    Picture,
+    Probed,
+    ProbeTask,
+    ReadingSettings,
+    Reply,
+    Seen,
+    SurveyDone,
+    SurveyTask,
+    Task,
+    Working,
+)
+from vidmod.models import Manifest, Model
+from vidmod.policy import VERDICTS, Policy
+from vidmod.predictions import Predictions
+from vidmod.settings import ScanSettings
+from vidmod.streams import Errand, StreamJob
+from vidmod.timeline import Json, Segment, Status, StreamScan, Timeline
+
+_HASH_CHUNK_BYTES = 1 << 20
+# What --stop-at looks back on; far longer than smoothing reaches.
+_STOP_WINDOW_SAMPLES = 240
+
+
+class FileJob:
+    """One input's scan.
+
+    Args:
+        path: A local file.
+        settings: Of the scan.
+        manifests: Of the models.
+        policy: By which is judged.
+
+    Attributes:
+        unsure: Whether the file may well be something else than a video, and is then passed over.
+        position_seconds, samples: How far it is.
+
+    Raises:
+        SourceError: There is no such file, or it cannot be read.
+    """
+
+    def __init__(
+        self, path: Path, settings: ScanSettings, manifests: Sequence[Manifest], policy: Policy, *, unsure: bool = False
+    ) -> None:
+        self.path = path
+        self.unsure = unsure
+        self.began = time.monotonic()
+        self.samples = 0
+        self.descriptor = -1
+        self._settings = settings
+        self._manifests = manifests
+        self._policy = policy
+        check_readable(path)
+        self.descriptor = _opened(path)
+        self._before = os.fstat(self.descriptor)
+        self._hash = _Hash(path, self.descriptor)
+        self._hash.start()
+        self._probe_state = "due"
+        self._probe_attempts = 0
+        self._survey_due = False
+        self._facts: Probe | None = None
+        self._problem: SourceError | None = None
+        self._refusal: SourceError | None = None
+        self._tracks: deque[VideoTrack] = deque()
+        self._stream: StreamJob | None = None
+        self._streams: list[StreamScan] = []
+        self._notes: list[str] = []
+        self._stopped = False
+        self._failures = 0
+        self._given_up: str | None = None
+
+    def close(self) -> None:
+        """Let go of the file; more than once is fine."""
+        self._hash.close()
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+    def reading_settings(self) -> ReadingSettings:
+        """What its workers are started with."""
+        limits = self._settings.limits
+        return ReadingSettings(
+            name=shown_name(self.path),
+            max_pixels=limits.max_pixels,
+            max_streams=limits.max_streams,
+            preparations=[manifest.preparation for manifest in self._manifests],
+        )
+
+    # What to do ---------------------------------------------------------------------------------
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to be done."""
+        return self._problem is not None or (self._facts is not None and self._stream is None and not self._tracks)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether :meth:`next_task` has something."""
+        return self._probe_state == "due" or self._survey_due or (self._stream is not None and self._stream.has_queued)
+
+    def next_task(self) -> tuple[Task, Errand | None] | None:
+        """What a worker of this file should do next; None if there is nothing, or not yet."""
+        if self._probe_state == "due":
+            self._probe_state = "under way"
+            return ProbeTask(), None
+        stream = self._stream
+        if stream is None:
+            return None
+        if self._survey_due:
+            self._survey_due = False
+            return stream.survey_task(), None
+        errand = stream.next_errand()
+        return None if errand is None else (stream.task(errand), errand)
+
+    def put_back(self, task: Task, errand: Errand | None) -> None:
+        """A worker ended before it began with a task."""
+        if errand is not None and self._stream is not None:
+            self._stream.give_back(errand)
+        elif isinstance(task, SurveyTask):
+            self._survey_due = True
+        elif isinstance(task, ProbeTask):
+            self._probe_state = "due"
+
+    # What workers say ---------------------------------------------------------------------------
+
+    def heard(self, reply: Reply, task: Task, errand: Errand | None) -> bool:
+        """Take a reply to a task; whether the task is over.
+
+        Raises:
+            ValueError: It makes no sense; the worker is not to be believed any more.
+        """
+        match reply:
+            case Probed() if isinstance(task, ProbeTask):
+                self._probed(reply.facts)
+            case Found() if isinstance(task, SurveyTask):
+                self._current.found(reply.part)
+                return False
+            case SurveyDone() if isinstance(task, SurveyTask):
+                self._current.surveyed(reply.known)
+            case Working():
+                return False
+            case Seen() if errand is not None:
+                if len(reply.geometries) != len(self._manifests):
+                    raise ValueError("Another number of images than there are models.")
+                self._current.seen(errand, reply.pts, reply.end_pts)
+                return False
+            case LookDone() if errand is not None:
+                errand.ledger, errand.picture, errand.answered = reply.ledger, reply.picture, True
+                self._settle(errand)
+            case Failed():
+                self._failed(reply, task, errand)
+            case _:
+                raise ValueError(f"{type(reply).__name__} does not answer {type(task).__name__}.")
+        return True
+
+    def _failed(self, reply: Failed, task: Task, errand: Errand | None) -> None:
+        if errand is not None:
+            self._current.failed(errand, reply.message, retry=False)
+        elif isinstance(task, SurveyTask):
+            self._current.survey_failed(reply.message)
+        else:
+            kind = NotVideoError if reply.kind == "NotVideoError" else SourceError
+            self._problem = kind(reply.message)
+
+    def judged(self, errand: Errand, seen: Seen, predictions: Predictions) -> None:
+        """The models have spoken of a picture."""
+        self.samples += 1
+        self._current.judged(errand, seen.pts, seen.end_pts, predictions)
+        self._settle(errand)
+
+    def _settle(self, errand: Errand) -> None:
+        if errand.is_done:
+            self._current.looked(errand)
+
+    def lost(self, task: Task, errand: Errand | None, reason: str) -> None:
+        """A worker did not survive a task."""
+        self._failures += 1
+        if errand is not None:
+            self._current.failed(errand, reason, retry=self._given_up is None)
+        elif isinstance(task, SurveyTask):
+            self._current.survey_failed(reason)
+        elif self._probe_attempts == 0 and self._given_up is None:
+            self._probe_attempts = 1
+            self._probe_state = "due"
+        else:
+            name = shown_name(self.path)
+            self._problem = SourceError(f"{name}: the process that opened it did not survive that: it was {reason}.")
+        if self._failures > self._settings.limits.max_failures:
+            self.give_up(f"more than {self._settings.limits.max_failures} workers did not survive it")
+
+    def give_up(self, reason: str) -> None:
+        """Do no more for this input; what was not looked at is reported."""
+        if self._given_up is None:
+            self._given_up = reason
+            self._notes.append(f"Given up: {reason}.")
+        if self._stream is not None:
+            self._stream.abandon()
+        if self._facts is None and self._problem is None:
+            self._problem = SourceError(f"{shown_name(self.path)}: {reason}.")
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether :meth:`give_up` was called."""
+        return self._given_up is not None
+
+    @property
+    def is_late(self) -> bool:
+        """Whether its time is over."""
+        return time.monotonic() - self.began > self._settings.limits.file_seconds
+
+    # From stream to stream ----------------------------------------------------------------------
+
+    @property
+    def _current(self) -> StreamJob:
+        if self._stream is None:
+            raise ValueError("No stream is being read.")
+        return self._stream
+
+    def _probed(self, facts: Probe) -> None:
+        if self._facts is not None or not facts.tracks or len(facts.tracks) > 2 * self._settings.limits.max_streams:
+            raise ValueError("Facts that make no sense.")
+        self._probe_state = "done"
+        self._facts = facts
+        start, length = self._settings.start, facts.duration_seconds
+        if start is not None and length is not None and start >= (facts.start_seconds or 0) + length:
+            end = float((facts.start_seconds or 0) + length)
+            name = shown_name(self.path)
+            self._refusal = SourceError(f"{name}: ends at {end:g} s, before the start asked for ({float(start):g} s).")
+            return
+        self._tracks.extend(facts.tracks)
+        self._next_stream()
+
+    def _next_stream(self) -> None:
+        self._stream = None
+        while self._tracks and self._stream is None:
+            track = self._tracks.popleft()
+            if self._stopped or self._given_up is not None:
+                why = "stopped before" if self._stopped else "given up before"
+                self._notes.append(f"{_stream_name(track)} was not looked at: {why}.")
+                if not self._stopped:
+                    self._streams.append(_unseen(track))
+                continue
+            assert self._facts is not None
+            limit = self._settings.limits.max_packets
+            self._stream = StreamJob(track, self._facts, self._settings, self._suspicion, limit)
+            self._survey_due = True
+
+    def _suspicion(self, predictions: Predictions) -> float:
+        """How suspicious a picture is: 1 is enough for a reviewer."""
+        return max(
+            (category.best_label(predictions)[1] / max(category.review, 1e-6) for category in self._policy.categories),
+            default=0.0,
+        )
+
+    def advance(self) -> None:
+        """Go on with what can be gone on with; to be called when something has changed."""
+        stream = self._stream
+        if stream is None:
+            return
+        if self._settings.stop_at is not None and not stream.stopped and stream.settle():
+            recent = stream.settled()
+            recent = dataclasses.replace(recent, samples=recent.samples[-_STOP_WINDOW_SAMPLES:])
+            if _reaches(find_segments([recent], self._policy), self._settings.stop_at):
+                stream.stop()
+                self._stopped = True
+        if stream.advance():
+            self._finish(stream)
+            self._next_stream()
+
+    def _finish(self, stream: StreamJob) -> None:
+        track = stream.track
+        result, ledger = stream.result(_video_json)
+        if self._streams and not ledger.packets and not ledger.truncated and not stream.troubles:
+            self._notes.append(f"{_stream_name(track)} is empty.")
+            return
+        self._notes += _notes(ledger, track)
+        self._notes += [f"{_stream_name(track)}: {trouble}." for trouble in stream.troubles]
+        self._streams.append(result)
+        if ledger.hidden and track.kind == "video":
+            self._tracks.appendleft(dataclasses.replace(track, kind="hidden", frames=ledger.hidden))
+
+    @property
+    def position_seconds(self) -> float:
+        """Up to where the present stream was looked at."""
+        return 0.0 if self._stream is None else self._stream.seen_seconds
+
+    @property
+    def duration_seconds(self) -> float | None:
+        """Up to where it claims to go, None if unknown."""
+        if self._settings.end is not None:
+            return float(self._settings.end)
+        if self._facts is None or self._facts.duration_seconds is None:
+            return None
+        return float(self._facts.duration_seconds + (self._facts.start_seconds or 0))
+
+    # The result ---------------------------------------------------------------------------------
+
+    def timeline(self, models: Sequence[Model]) -> Timeline | None:
+        """What came of it; None for a file that is to be passed over.
+
+        Raises:
+            SourceError: The file was changed meanwhile, or has no such part.
+        """
+        if self._problem is not None and self.unsure and isinstance(self._problem, NotVideoError):
+            return None
+        if self._refusal is not None:
+            raise self._refusal
+        sha256 = self._hash.hexdigest()
+        after = os.fstat(self.descriptor)
+        before = self._before
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise SourceUnreadableError(f"{self.path}: changed while it was scanned. Scan it again when it is whole.")
+        if self._problem is not None:
+            return self._unscannable(str(self._problem), sha256, models)
+        if not any(stream.samples for stream in self._streams):
+            reason = f"{self.path}: no frame of it can be decoded. Get the file again from where it came."
+            return self._unscannable(reason, sha256, models)
+        whole = all(_is_whole(stream) for stream in self._streams) and not self._stopped and not self.is_given_up
+        status: Status = "complete" if whole else "partial"
+        found = find_segments(self._streams, self._policy)
+        if self._stopped:
+            self._notes.insert(0, f"Stopped when the verdict reached {self._settings.stop_at}, as asked.")
+        return Timeline(
+            source=self._source(sha256),
+            status=status,
+            verdict=verdict_of(found, status),
+            notes=tuple(self._notes),
+            coverage=self._streams[0].coverage,
+            segments=found,
+            streams=tuple(self._streams),
+            provenance=self._provenance(models),
+        )
+
+    def _unscannable(self, reason: str, sha256: str, models: Sequence[Model]) -> Timeline:
+        return Timeline(
+            source=self._source(sha256),
+            status="unscannable",
+            verdict="review",
+            notes=(reason, *self._notes),
+            coverage=self._streams[0].coverage if self._streams else (),
+            segments=(),
+            streams=tuple(self._streams),
+            provenance=self._provenance(models),
+        )
+
+    def _source(self, sha256: str) -> Json:
+        first = self._streams[0] if self._streams else None
+        coverage = first.coverage if first is not None else ()
+        start = coverage[0].start_seconds if coverage else 0.0
+        end = coverage[-1].end_seconds if coverage else start
+        facts = self._facts
+        return {
+            "name": self.path.name,
+            "sha256": sha256,
+            "size_bytes": self._before.st_size,
+            "format": None if facts is None else facts.format,
+            "start_seconds": start,
+            "duration_seconds": round(end - start, 6),
+            "stream": 0 if first is None else first.stream,
+            "video": None if first is None else first.video,
+            "audio": [] if facts is None else [dataclasses.asdict(track) for track in facts.audio],
+        }
+
+    def _provenance(self, models: Sequence[Model]) -> Json:
+        settings, policy = self._settings, self._policy
+        return {
+            "vidmod": __version__,
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "models": [_model_json(model) for model in models],
+            "sampling": {
+                "mode": settings.sampling,
+                **({"fps": float(settings.fps)} if settings.sampling == "uniform" else {}),
+                "max_gap_seconds": round(float(settings.interval), 6),
+                "start_seconds": None if settings.start is None else float(settings.start),
+                "end_seconds": None if settings.end is None else float(settings.end),
+                "stop_at": settings.stop_at,
+            },
+            "smoothing": policy.smoothing.as_dict(),
+            "policy": policy.as_document(),
+        }
+
+
+def shown_name(path: Path) -> str:
+    """A file's path as text that can be printed on one line."""
+    text = str(path)
+    return text if text.isprintable() else repr(text)
+
+
+def _opened(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as exc:
+        raise SourceUnreadableError(f"{path}: cannot be read ({exc.strerror}). Check its permissions.") from exc
+
+
+def _reaches(found: Sequence[Segment], verdict: str) -> bool:
+    return any(VERDICTS.index(segment.verdict) >= VERDICTS.index(verdict) for segment in found)
+
+
+def _unseen(track: VideoTrack) -> StreamScan:
+    """A stream that nobody came to look at."""
+    return StreamScan(track.index, track.kind, _video_json(track, None), (), (), Ledger().as_json())
+
+
+class _Hash:
+    """SHA-256 of an open file, computed in a thread while the file is scanned."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self._path = path
+        self._descriptor = descriptor
+        self._digest = hashlib.sha256()
+        self._stop = threading.Event()
+        self._error: OSError | None = None
+        self._thread = threading.Thread(target=self._run, name=f"hash {path.name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End, done or not."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether :meth:`hexdigest` need not wait."""
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        try:
+            position = 0
+            # By position: others read through the same descriptor.
+            while not self._stop.is_set() and (chunk := os.pread(self._descriptor, _HASH_CHUNK_BYTES, position)):
+                self._digest.update(chunk)
+                position += len(chunk)
+        except OSError as exc:
+            self._error = exc
+
+    def hexdigest(self) -> str:
+        """Wait for the end of the file."""
+        self._thread.join()
+        if self._error is not None:
+            raise SourceUnreadableError(f"{self._path}: cannot be read ({self._error.strerror}).") from self._error
+        return self._digest.hexdigest()
+
+
+def _is_whole(stream: StreamScan) -> bool:
+    """Whether every span was analysed and the account of packets has no loss."""
+    ledger = stream.ledger
+    lossless = not (ledger["lost"] or ledger["unusable"] or ledger["read_errors"] or ledger["truncated"])
+    return lossless and bool(stream.samples) and all(span.state == "analysed" for span in stream.coverage)
+
+
+def _notes(ledger: Ledger, track: VideoTrack) -> list[str]:
+    """What a reader should know of a stream, in words."""
+    rows = (
+        (ledger.lost, "{} of {} packets gave no picture"),
+        (ledger.unusable, "{} pictures have a size or format that cannot be scaled"),
+        (ledger.read_errors, "reading failed {} times"),
+        (ledger.truncated, "the file ends before the stream does"),
+        (ledger.hidden if track.kind == "video" else 0, "{} packets are hidden by an edit list, and looked at apart"),
+        (ledger.damaged, "{} pictures were patched by the decoder"),
+        (ledger.size_changes, "the picture size changes {} times"),
+        (
+            ledger.missing_pts + ledger.backward_pts if track.kind != "cover" else 0,
+            "{} pictures had no usable time; theirs was inferred",
+        ),
+    )
+    return [f"{_stream_name(track)}: {text.format(count, ledger.packets)}." for count, text in rows if count]
+
+
+def _stream_name(track: VideoTrack) -> str:
+    return f"Stream {track.index}" + ("" if track.kind == "video" else f" ({track.kind})")
+
+
+def _video_json(track: VideoTrack, picture: Picture | None) -> Json:
+    """The schema's `video`: what was decoded, or what is claimed where nothing was."""
+    width, height = track.size if picture is None else picture.size
+    rate = track.average_rate
+    return {
+        "codec": track.codec,
+        "width": width,
+        "height": height,
+        "rotation": 0 if picture is None else picture.rotation,
+        "mirrored": False if picture is None else picture.mirrored,
+        "pixel_format": track.pixel_format if picture is None else picture.pixel_format,
+        "average_rate": None if rate is None else f"{rate.numerator}/{rate.denominator}",
+        "time_base": f"{track.time_base.numerator}/{track.time_base.denominator}",
+    }
+
+
+def _model_json(model: Model) -> Json:
+    manifest, info = model.manifest, model.info
+    return {
+        "name": manifest.name,
+        "version": manifest.version,
+        "sha256": model.weights.sha256,
+        "licence": manifest.licence,
+        "runtime": info.runtime,
+        "runtime_version": info.version,
+        "precision": info.precision,
+        "device": info.device,
+        "thresholds": thresholds_of(manifest),
+    }
+
+
+def thresholds_of(manifest: Manifest) -> dict[str, dict[str, float]]:
+    """Label to review and block thresholds, as a policy takes them."""
+    return {label: dataclasses.asdict(pair) for label, pair in manifest.thresholds.items()}

@@ -1,0 +1,177 @@
+"""What a worker does with its file: probe it, cut it into parts, decode, prepare and hand over pictures.
+
+This runs in a process of its own, for one file only, enclosed by :mod:`vidmod.containment`. It is told
+what to do by :mod:`vidmod.messages`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import av
+import msgspec
+import numpy as np
+
+from vidmod import sampling
+from vidmod.errors import SourceError, UndecodableError
+from vidmod.media import Ledger, Medium, VideoTrack
+from vidmod.media.demuxer import Demuxer
+from vidmod.media.frame import Frame
+from vidmod.media.parts import Part
+from vidmod.media.reader import Reader
+from vidmod.media.source import probe
+from vidmod.media.sparse import NotSparseError, SparseReader
+from vidmod.media.survey import Survey
+from vidmod.messages import (
+    Failed,
+    Found,
+    LookDone,
+    LookTask,
+    Picture,
+    Probed,
+    ProbeTask,
+    ReadingSettings,
+    Seen,
+    SurveyDone,
+    SurveyTask,
+    TaskType,
+    Working,
+    decode,
+    encode,
+)
+from vidmod.models.preprocessing import prepare
+from vidmod.sampling import Sampler
+from vidmod.timebase import to_pts
+
+if TYPE_CHECKING:
+    from vidmod.workers import Json, Link
+
+# PyAV loads the rest of itself when it first meets a stream of a kind; an enclosed worker cannot load anything.
+for _module in pkgutil.walk_packages(av.__path__, "av."):
+    if _module.name != "av.__main__":
+        importlib.import_module(_module.name)
+
+
+def serve(link: Link, settings: Json) -> None:
+    """Do one task after the other until the other side closes."""
+    _Reading(link, decode(settings, ReadingSettings)).run()
+
+
+class _Reading:
+    def __init__(self, link: Link, settings: ReadingSettings) -> None:
+        self._link = link
+        self._preparations = settings.preparations
+        self._medium = Medium(
+            settings.name,
+            descriptor=link.source,
+            max_pixels=settings.max_pixels,
+            max_streams=settings.max_streams,
+        )
+        self._picture: Picture | None = None
+        self._sparse: tuple[VideoTrack, Demuxer, SparseReader] | None = None
+
+    def run(self) -> None:
+        while (payload := self._link.receive()) is not None:
+            task = decode(payload, TaskType)
+            try:
+                match task:
+                    case ProbeTask():
+                        self._send(Probed(probe(self._medium)))
+                    case SurveyTask():
+                        self._survey(task)
+                    case LookTask():
+                        self._look(task)
+            except SourceError as exc:
+                self._send(Failed(type(exc).__name__, str(exc)[:1000]))
+
+    def _send(self, message: msgspec.Struct) -> None:
+        self._link.send(encode(message))
+
+    def _survey(self, task: SurveyTask) -> None:
+        self._release()
+        for item in Survey(self._medium, task.track, until=task.until, max_packets=task.max_packets).run():
+            if item is None:
+                self._send(Working())
+            else:
+                self._send(Found(item) if isinstance(item, Part) else SurveyDone(item))
+
+    def _look(self, task: LookTask) -> None:
+        self._picture = None
+        if task.part.sound and task.wanted is not None:
+            try:
+                for frame in self._sparse_reader(task.track).frames(task.part, task.wanted):
+                    self._give(frame)
+            except NotSparseError:
+                pass
+            else:
+                self._send(LookDone(ledger=None, picture=self._picture))
+                return
+        self._send(LookDone(ledger=self._look_whole(task), picture=self._picture))
+
+    def _sparse_reader(self, track: VideoTrack) -> SparseReader:
+        if self._sparse is None or self._sparse[0] != track:
+            self._release()
+            demuxer = Demuxer(self._medium, track)
+            self._sparse = (track, demuxer, SparseReader(demuxer))
+        return self._sparse[2]
+
+    def _release(self) -> None:
+        """Close what reads through the descriptor, so that another can."""
+        if self._sparse is not None:
+            self._sparse[1].close()
+            self._sparse = None
+
+    def _look_whole(self, task: LookTask) -> Ledger:
+        """Decode every picture of a part, or of the stream, and look at those that `mode` chooses."""
+        self._release()
+        track, part = task.track, task.part
+        whole = part.count < 0
+        start = None if task.start is None else to_pts(task.start, track.time_base)
+        end = None if task.end is None else to_pts(task.end, track.time_base)
+        sampler: Sampler[Frame] = sampling.create(task.mode, task.interval, origin=task.origin)
+        with (
+            Reader(self._medium, track, start=task.start if whole else None, part=None if whole else part) as reader,
+            contextlib.closing(reader.frames(end)) as frames,
+        ):
+            for sample in _chosen(frames, sampler, start):
+                try:
+                    self._give(sample)
+                except UndecodableError:
+                    reader.ledger.unusable += 1
+                    reader.ledger.add_hole(sample.pts, sample.end_pts)
+        return reader.ledger
+
+    def _give(self, frame: Frame) -> None:
+        """Prepare a frame for every model, and hand it over.
+
+        Raises:
+            UndecodableError: It cannot be scaled.
+        """
+        inputs = [prepare(frame, preparation) for preparation in self._preparations]
+        if self._picture is None:
+            self._picture = _picture_of(frame)
+        slot, memory = self._link.acquire()
+        place = 0
+        pixels = np.frombuffer(memory, np.uint8)
+        for item in inputs:
+            pixels[place : place + item.image.size] = item.image.reshape(-1)
+            place += item.image.size
+        geometries = [item.geometry for item in inputs]
+        self._send(Seen(slot=slot, pts=frame.pts, end_pts=frame.end_pts, geometries=geometries))
+
+
+def _chosen(frames: Iterator[Frame], sampler: Sampler[Frame], start: int | None) -> Iterator[Frame]:
+    for frame in frames:
+        if start is None or frame.end_pts > start:
+            yield from sampler.update(frame)
+    yield from sampler.finish()
+
+
+def _picture_of(frame: Frame) -> Picture:
+    orientation = frame.orientation
+    size = (frame.picture.width, frame.picture.height)
+    return Picture(size, frame.picture.format.name, orientation.rotation, orientation.mirrored)
