@@ -33,6 +33,7 @@ ORDER = (
     "timeline",
     "store",
     "judging",
+    "recall",
     "plans",
     "settings",
     "streams",

@@ -130,6 +130,7 @@ def cli(debug: bool) -> None:
     metavar="SECONDS",
     help="Leave no more than this unseen between samples.  [default: 1/fps; 2 for adaptive and keyframes]",
 )
+@click.option("--seed", type=int, default=0, show_default=True, help="For what adaptive looks at by chance.")
 @click.option("--models", default="open_nsfw,nudenet", show_default=True, help="Names, or paths of manifests (TOML).")
 @_model_options
 @click.option("--start", type=_Time(), help="Look from here on (90.5 or 00:01:30.500).")
@@ -137,6 +138,7 @@ def cli(debug: bool) -> None:
 @click.option("--stop-at", type=click.Choice(["review", "block"]), help="Stop as soon as this verdict is reached.")
 @click.option("--workers", type=int, metavar="N", help="Processes that read and decode.  [default: one a core]")
 @_limit_options
+@click.option("--fresh", is_flag=True, help="Scan again what was scanned before with the same models and sampling.")
 @click.option("--quiet", is_flag=True, help="Nothing on stderr but errors.")
 @click.option("--json-log", is_flag=True, help="One JSON object per line on stderr instead of text.")
 def scan(
@@ -164,6 +166,7 @@ def scan(
     a timeline each; without -o they are written to standard output, one a line, unless that is a
     terminal.
     """
+    from vidmod.models.weights import cache_folder
     from vidmod.scanning import Scanner, ScanSettings
 
     _return_memory()
@@ -180,6 +183,7 @@ def scan(
             max_streams=max_streams,
             max_packets=max_packets,
         ),
+        store=cache_folder() / "scans",
         **settings,
     )
     report = _JsonLog() if json_log else _Terminal(quiet=quiet)

@@ -22,7 +22,13 @@ class Covered:
 
 
 def account(
-    extent: Span, samples: Iterable[Span], holes: Sequence[Span], max_gap: int, time_base: Fraction
+    extent: Span,
+    samples: Iterable[Span],
+    holes: Sequence[Span],
+    max_gap: int,
+    time_base: Fraction,
+    *,
+    open_end: bool = False,
 ) -> list[Covered]:
     """Tile `extent` with states, all in units of `time_base`.
 
@@ -32,13 +38,15 @@ def account(
         holes: Where frames were lost.
         max_gap: Two samples no further apart than this vouch for what lies between them.
         time_base: Seconds per unit.
+        open_end: The last sample vouches for as much after it; else what follows it is unsampled.
 
     Returns:
         Spans that touch, from the extent's start to its end; none is empty, so what is shorter
         than the microsecond that seconds are rounded to has none.
     """
     undecodable = _clipped(union(holes), extent)
-    seen = _clipped(union(samples, gap=max_gap), extent)
+    seen_and_end = [*samples, Span(extent.end, extent.end + 1)] if open_end else samples
+    seen = _clipped(union(seen_and_end, gap=max_gap), extent)
     analysed = [part for span in seen for part in complement(undecodable, span)]
     unsampled = complement([*undecodable, *analysed], extent)
     rows: list[tuple[Span, State]] = [(span, "undecodable") for span in undecodable]

@@ -31,6 +31,8 @@ _TASKS_AHEAD = 2
 # Pictures that a worker may be ahead, some ten megabytes with both models.
 _SLOTS = 24
 _WAIT_SECONDS = 1.0
+# While an input is only hashed, say.
+_IDLE_SECONDS = 0.02
 _MAX_TEXT = 4000
 
 
@@ -111,7 +113,10 @@ class Crew:
         self._assign(jobs)
         size = self._batch_size
         enough = len(self._waiting) >= size
-        for event in self._pool.poll(0 if enough or not self._is_anyone_busy else _WAIT_SECONDS):
+        wait = _WAIT_SECONDS if self._is_anyone_busy else _IDLE_SECONDS
+        if enough or any(job.is_done for job in jobs):
+            wait = 0
+        for event in self._pool.poll(wait):
             if isinstance(event, Message):
                 self._hear(event)
             else:

@@ -13,12 +13,14 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import msgspec
 
 from vidmod._version import __version__
 from vidmod.errors import NotVideoError, SourceError, SourceUnreadableError
-from vidmod.judging import find_segments, verdict_of
+from vidmod.judging import find_segments, judge, verdict_of
 from vidmod.media import Ledger, Probe, VideoTrack, check_readable
 from vidmod.messages import (
     Failed,
@@ -38,6 +40,7 @@ from vidmod.messages import (
 from vidmod.models import Manifest, Model
 from vidmod.policy import VERDICTS, Policy
 from vidmod.predictions import Predictions
+from vidmod.recall import Piece, Recall
 from vidmod.settings import ScanSettings
 from vidmod.streams import Errand, StreamJob
 from vidmod.timeline import Json, Segment, Status, StreamScan, Timeline
@@ -56,8 +59,10 @@ class FileJob:
         manifests: Of the models.
         policy: By which is judged.
 
-    Attributes:
         unsure: Whether the file may well be something else than a video, and is then passed over.
+        recall: Gives, for a source of a size in bytes, the earlier results.
+
+    Attributes:
         position_seconds, samples: How far it is.
 
     Raises:
@@ -65,7 +70,14 @@ class FileJob:
     """
 
     def __init__(
-        self, path: Path, settings: ScanSettings, manifests: Sequence[Manifest], policy: Policy, *, unsure: bool = False
+        self,
+        path: Path,
+        settings: ScanSettings,
+        manifests: Sequence[Manifest],
+        policy: Policy,
+        *,
+        unsure: bool = False,
+        recall: Callable[[int], Recall] | None = None,
     ) -> None:
         self.path = path
         self.unsure = unsure
@@ -80,7 +92,9 @@ class FileJob:
         self._before = os.fstat(self.descriptor)
         self._hash = _Hash(path, self.descriptor)
         self._hash.start()
-        self._probe_state = "due"
+        self._recall = None if recall is None else recall(self._before.st_size)
+        self._found: Timeline | None = None
+        self._probe_state = "hash" if self._recall is not None and self._recall.is_promising else "due"
         self._probe_attempts = 0
         self._survey_due = False
         self._facts: Probe | None = None
@@ -90,6 +104,7 @@ class FileJob:
         self._stream: StreamJob | None = None
         self._streams: list[StreamScan] = []
         self._notes: list[str] = []
+        self._audits: list[Json] = []
         self._stopped = False
         self._failures = 0
         self._given_up: str | None = None
@@ -97,6 +112,8 @@ class FileJob:
     def close(self) -> None:
         """Let go of the file; more than once is fine."""
         self._hash.close()
+        if self._recall is not None:
+            self._recall.close()
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
@@ -116,6 +133,8 @@ class FileJob:
     @property
     def is_done(self) -> bool:
         """Whether nothing is left to be done."""
+        if self._found is not None:
+            return True
         return self._problem is not None or (self._facts is not None and self._stream is None and not self._tracks)
 
     @property
@@ -134,8 +153,24 @@ class FileJob:
         if self._survey_due:
             self._survey_due = False
             return stream.survey_task(), None
-        errand = stream.next_errand()
-        return None if errand is None else (stream.task(errand), errand)
+        while (errand := stream.next_errand()) is not None:
+            piece = None if self._recall is None else self._recall.piece(self._key(errand))
+            if piece is None:
+                return stream.task(errand), errand
+            self._take_over(stream, errand, piece)
+        return None
+
+    def _key(self, errand: Errand) -> str:
+        track = self._current.track
+        return f"{track.index}/{track.kind}/{errand.key}"
+
+    def _take_over(self, stream: StreamJob, errand: Errand, piece: Piece) -> None:
+        """An interrupted scan has done this already."""
+        errand.ledger, errand.picture, errand.answered = piece.ledger, piece.picture, True
+        for sample, end_pts in piece.results():
+            stream.keep(errand, sample, end_pts)
+            self.samples += 1
+        stream.looked(errand)
 
     def put_back(self, task: Task, errand: Errand | None) -> None:
         """A worker ended before it began with a task."""
@@ -195,6 +230,8 @@ class FileJob:
 
     def _settle(self, errand: Errand) -> None:
         if errand.is_done:
+            if self._recall is not None and errand.attempt == 0:
+                self._recall.record(self._key(errand), Piece.of(errand.samples, errand.ledger, errand.picture))
             self._current.looked(errand)
 
     def lost(self, task: Task, errand: Errand | None, reason: str) -> None:
@@ -270,15 +307,18 @@ class FileJob:
             self._stream = StreamJob(track, self._facts, self._settings, self._suspicion, limit)
             self._survey_due = True
 
-    def _suspicion(self, predictions: Predictions) -> float:
-        """How suspicious a picture is: 1 is enough for a reviewer."""
-        return max(
-            (category.best_label(predictions)[1] / max(category.review, 1e-6) for category in self._policy.categories),
-            default=0.0,
+    def _suspicion(self, predictions: Predictions) -> tuple[float, ...]:
+        """How suspicious a picture is, by category: 1 is enough for a reviewer."""
+        return tuple(
+            category.best_label(predictions)[1] / max(category.review, 1e-6) for category in self._policy.categories
         )
 
     def advance(self) -> None:
         """Go on with what can be gone on with; to be called when something has changed."""
+        if self._recall is not None and self._hash.is_done and not self._recall.was_asked:
+            found = self._recall.find(self._hash.hexdigest())
+            if self._probe_state == "hash":
+                self._probe_state, self._found = "due", found
         stream = self._stream
         if stream is None:
             return
@@ -301,6 +341,8 @@ class FileJob:
         self._notes += _notes(ledger, track)
         self._notes += [f"{_stream_name(track)}: {trouble}." for trouble in stream.troubles]
         self._streams.append(result)
+        if stream.audit is not None:
+            self._audits.append({"stream": track.index, "kind": track.kind, **msgspec.structs.asdict(stream.audit)})
         if ledger.hidden and track.kind == "video":
             self._tracks.appendleft(dataclasses.replace(track, kind="hidden", frames=ledger.hidden))
 
@@ -335,6 +377,23 @@ class FileJob:
         before = self._before
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise SourceUnreadableError(f"{self.path}: changed while it was scanned. Scan it again when it is whole.")
+        if self._found is not None:
+            return self._judged_again(self._found)
+        timeline = self._assembled(sha256, models)
+        if self._recall is not None:
+            if not self._recall.was_asked:
+                self._recall.find(sha256)
+            # What a worker did not survive may go well on another day.
+            self._recall.finish(timeline, keep=bool(self._streams) and not self._failures and not self.is_given_up)
+        return timeline
+
+    def _judged_again(self, found: Timeline) -> Timeline:
+        note = f"Judged again from the scan of {found.provenance['created']}; --fresh scans again."
+        notes = (*(text for text in found.notes if not text.startswith("Judged again from")), note)
+        source = {**found.source, "name": self.path.name}
+        return judge(dataclasses.replace(found, source=source, notes=notes), self._policy)
+
+    def _assembled(self, sha256: str, models: Sequence[Model]) -> Timeline:
         if self._problem is not None:
             return self._unscannable(str(self._problem), sha256, models)
         if not any(stream.samples for stream in self._streams):
@@ -399,6 +458,7 @@ class FileJob:
                 "start_seconds": None if settings.start is None else float(settings.start),
                 "end_seconds": None if settings.end is None else float(settings.end),
                 "stop_at": settings.stop_at,
+                **({"seed": settings.seed, "audits": self._audits} if settings.sampling == "adaptive" else {}),
             },
             "smoothing": policy.smoothing.as_dict(),
             "policy": policy.as_document(),

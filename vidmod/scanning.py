@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
 import time
 from collections.abc import Callable, Collection, Generator, Iterable
 from dataclasses import dataclass
@@ -9,12 +12,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from vidmod._version import __version__
 from vidmod.crew import Crew
 from vidmod.errors import SourceError
 from vidmod.jobs import FileJob, thresholds_of
 from vidmod.models import Model, find
 from vidmod.policy import Policy
+from vidmod.recall import Recall
 from vidmod.settings import DEFAULT_MODELS, ScanSettings
+from vidmod.store import Store
 from vidmod.timeline import Timeline
 
 __all__ = ["DEFAULT_MODELS", "Progress", "ScanSettings", "Scanner", "scan"]
@@ -98,6 +104,7 @@ class Scanner:
         self._notify = notify
         self._models: list[Model] = []
         self._crew: Crew | None = None
+        self._store = None if settings.store is None else Store(settings.store)
         policy = settings.policy
         if policy is None:
             policy = Policy.default().with_models({item.name: thresholds_of(item) for item in self.manifests})
@@ -172,7 +179,7 @@ class Scanner:
             while True:
                 while len(jobs) < self._crew.wanted_jobs and (path := next(waiting, None)) is not None:
                     try:
-                        job = FileJob(path, self.settings, self.manifests, self.policy, unsure=path in unsure)
+                        job = self._job(path, unsure=path in unsure)
                     except SourceError as exc:
                         yield path, exc
                         continue
@@ -191,6 +198,36 @@ class Scanner:
             for job in jobs:
                 self._crew.forget(job)
                 job.close()
+
+    def _job(self, path: Path, *, unsure: bool) -> FileJob:
+        store = self._store
+
+        def recall(size_bytes: int) -> Recall:
+            assert store is not None
+            return Recall(store, self._digest, size_bytes, self.settings.fresh)
+
+        return FileJob(
+            path,
+            self.settings,
+            self.manifests,
+            self.policy,
+            unsure=unsure,
+            recall=None if store is None else recall,
+        )
+
+    def _digest(self) -> str:
+        """Of all that samples depend on but the source."""
+        settings, limits = self.settings, self.settings.limits
+        models = [(model.name, model.weights.sha256, dataclasses.asdict(model.info)) for model in self.models]
+        preparations = [dataclasses.asdict(manifest.preparation) for manifest in self.manifests]
+        outputs = [dataclasses.asdict(manifest.output) for manifest in self.manifests]
+        chosen = (settings.sampling, settings.interval, settings.start, settings.end, settings.stop_at, settings.seed)
+        bounds = (limits.max_pixels, limits.max_streams, limits.max_packets)
+        # Where scores decide what is looked at, so does the policy.
+        by_scores = settings.sampling == "adaptive" or settings.stop_at is not None
+        policy = self.policy.as_document() if by_scores else None
+        facts = (__version__, models, preparations, outputs, [str(item) for item in chosen], bounds, policy)
+        return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 
     def _result(self, job: FileJob) -> Timeline | SourceError | None:
         try:

@@ -36,6 +36,11 @@ class ScanSettings:
             and `keyframes`.
         workers: Processes that read and decode; None for one a core.
         limits: What one input may cost.
+        seed: For what `adaptive` chooses at random.
+        store: A folder for what scans leave to later ones: a source that was scanned before with the same
+            models and sampling is judged again instead, and an interrupted scan is gone on with. None
+            for neither.
+        fresh: Scan all the same.
     """
 
     models: Sequence[str] = DEFAULT_MODELS
@@ -53,6 +58,9 @@ class ScanSettings:
     max_gap: Fraction | None = None
     workers: int | None = None
     limits: Limits = field(default_factory=Limits)
+    seed: int = 0
+    store: Path | None = None
+    fresh: bool = False
 
     def __post_init__(self) -> None:
         choose("sampling", self.sampling, sampling.MODES)

@@ -18,7 +18,7 @@ from vidmod.coverage import account
 from vidmod.media import Ledger, Part, Probe, VideoTrack
 from vidmod.media.parts import ELSEWHERE, PICTURE, Surveyed
 from vidmod.messages import LookTask, Picture, SurveyTask
-from vidmod.plans import Look, UniformPictures
+from vidmod.plans import AdaptivePictures, Audit, Look, UniformPictures
 from vidmod.predictions import Predictions
 from vidmod.settings import ScanSettings
 from vidmod.timebase import Span, to_pts, to_seconds, union
@@ -122,7 +122,7 @@ class StreamJob:
         track: Which stream.
         facts: Of the file.
         settings: Of the scan.
-        suspicion: How suspicious a picture is: 1 is enough for a reviewer.
+        suspicion: How suspicious a picture is, by category: 1 is enough for a reviewer.
         max_packets: More of one stream are not accounted for.
 
     Attributes:
@@ -136,7 +136,7 @@ class StreamJob:
         track: VideoTrack,
         facts: Probe,
         settings: ScanSettings,
-        suspicion: Callable[[Predictions], float],
+        suspicion: Callable[[Predictions], tuple[float, ...]],
         max_packets: int,
     ) -> None:
         self.track = track
@@ -148,7 +148,7 @@ class StreamJob:
         self._suspicion = suspicion
         self._max_packets = max_packets
         self._interval = settings.interval / track.time_base
-        self._plan = plans.create(settings.sampling, self._interval)
+        self._plan = plans.create(settings.sampling, self._interval, track.time_base, settings.seed)
         self._start = None if settings.start is None else to_pts(settings.start, track.time_base)
         self._end = None if settings.end is None else to_pts(settings.end, track.time_base)
         self._surveyed: Surveyed | None = None
@@ -339,6 +339,11 @@ class StreamJob:
             self._under_way += 1
             self.failed(self._queue.popleft().unpacked(), "given up before", retry=False)
 
+    @property
+    def audit(self) -> Audit | None:
+        """What a random look at the rest found, if the plan took one."""
+        return self._plan.audit if isinstance(self._plan, AdaptivePictures) else None
+
     # Stopping early -----------------------------------------------------------------------------
 
     def settle(self) -> bool:
@@ -371,7 +376,18 @@ class StreamJob:
         spans = [Span(pts, item.end_pts) for pts, item in self._samples.items()]
         extent = self._extent(ledger)
         gap = int(self._interval)
-        coverage = [] if extent is None else account(extent, spans, ledger.holes, gap, self.track.time_base)
+        coverage = (
+            []
+            if extent is None
+            else account(
+                extent,
+                spans,
+                ledger.holes,
+                gap,
+                self.track.time_base,
+                open_end=self._settings.sampling == "keyframes" and not self.stopped,
+            )
+        )
         scan = StreamScan(
             stream=self.track.index,
             kind=self.track.kind,

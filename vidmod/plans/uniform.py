@@ -1,76 +1,16 @@
-"""Which pictures of which parts of a stream are looked at, and in what order.
-
-A plan is told of every part that was found, and answers with what to look at. Once all of that was seen it is
-asked what comes next; with nothing more, the stream is done. The answers depend on the file, the settings and the
-scores alone, never on who was quicker.
-"""
+"""Looking at regular times."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping
-from dataclasses import dataclass
 from fractions import Fraction
-from typing import Protocol
 
 from vidmod.media import Part
 from vidmod.media.parts import Shown
+from vidmod.plans.plan import EveryPicture, Look
 
 # How far from its grid point a picture may be that is decoded anyway, as a share of the interval.
 _TOLERANCE = Fraction(1, 8)
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """An order to look at a part.
-
-    Attributes:
-        wanted: When the pictures are shown, in order; None to choose while it is decoded whole.
-    """
-
-    part: Part
-    wanted: tuple[int, ...] | None
-
-
-class Plan(Protocol):
-    """A strategy for one stream."""
-
-    def found(self, part: Part, shown: list[Shown], *, last: bool) -> Look:
-        """Take the next part, in order; what to look at of it.
-
-        Args:
-            shown: The pictures to choose from; none if the part is not sound.
-            last: No more pictures will come.
-        """
-
-    def proceed(self, scores: Mapping[int, float]) -> list[Look]:
-        """What else to look at, now that everything that was asked for was seen.
-
-        Args:
-            scores: Time of every picture that was looked at to how suspicious it is: 1 is enough for
-                a reviewer.
-        """
-
-
-class EveryPicture:
-    """Look at everything."""
-
-    def found(self, part: Part, shown: list[Shown], *, last: bool) -> Look:  # noqa: ARG002
-        """All of it."""
-        return Look(part, tuple(picture.pts for picture in shown) if part.sound else None)
-
-    def proceed(self, scores: Mapping[int, float]) -> list[Look]:  # noqa: ARG002
-        """Nothing is left."""
-        return []
-
-
-class KeyPictures(EveryPicture):
-    """Look at the pictures that can be decoded by themselves."""
-
-    def found(self, part: Part, shown: list[Shown], *, last: bool) -> Look:  # noqa: ARG002
-        """Its key pictures."""
-        times = {picture.pts for picture in shown}
-        return Look(part, tuple(pts for pts in part.key_times() if pts in times) if part.sound else None)
 
 
 class UniformPictures(EveryPicture):
@@ -146,15 +86,3 @@ class UniformPictures(EveryPicture):
             if shown[place].reference and abs(times[place] - self._next) <= self._tolerance
         ]
         return min(close, key=lambda place: abs(times[place] - times[target]), default=target)
-
-
-def create(mode: str, interval: Fraction) -> Plan:
-    """The plan of that name.
-
-    Args:
-        mode: One of :data:`vidmod.sampling.MODES`.
-        interval: The longest presentation time that may stay unseen, in units of the time base.
-    """
-    if mode == "keyframes":
-        return KeyPictures()
-    return EveryPicture() if mode == "all" or interval <= 0 else UniformPictures(interval)
