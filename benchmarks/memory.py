@@ -23,7 +23,7 @@ def measure(folder: Path, minutes: float) -> Run:
     film = get_film(folder, minutes * 60)
     tell(f"Scanning {minutes:g} minutes …")
     with tempfile.TemporaryDirectory() as out:
-        cost, _ = run(vidmod_command("scan", film.path, "-o", Path(out) / "timeline.json"))
+        cost, _ = run(vidmod_command("scan", film.path, "--fresh", "-o", Path(out) / "timeline.json"))
     return cost
 
 

@@ -18,6 +18,7 @@ OpenCV and ONNX Runtime do not become vidmod's.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
@@ -30,6 +31,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -46,6 +48,7 @@ FIRST_FRAME_SECONDS, HELP_SECONDS, MEMORY_MB = 2.0, 0.3, 900.0
 COLUMNS = ["", "process s", "start-up s", "work s", "times real time", "CPU s", "peak MB", "count", "rounds, s"]
 _CHUNK_BYTES = 1 << 22
 _KIB, _MB = 1024, 1_000_000
+_WATCH_SECONDS = 0.25
 
 Work = Callable[[], int]
 
@@ -67,7 +70,8 @@ class Run:
             None where that overlaps with the work.
         work: Seconds of the work itself; None where `startup` is.
         cpu: Seconds of processor time, all threads.
-        peak_mb: Largest resident memory, in 10^6 bytes.
+        peak_mb: Largest resident memory of the process and those that it started, in 10^6 bytes; what they
+            share counts once. Looked at every quarter of a second.
         count: Frames or samples that it worked on; None if it does not say.
         note: What it ran on.
     """
@@ -97,10 +101,12 @@ class Film:
 # --- the contenders: each runs in a process of its own ---
 
 
-def _library(film: Path, _samples: int) -> Prepared:
+def _library(film: Path, _samples: int, **settings: Any) -> Prepared:
     from vidmod.scanning import Scanner, ScanSettings
 
-    scanner = Scanner(ScanSettings())
+    scanner = Scanner(ScanSettings(**settings))
+    # Starts the process that starts workers, too.
+    scanner.scan(ROOT / "samples" / "demo.mp4")
     running = {f"{m.info.runtime} {m.info.version} {m.info.precision}" for m in scanner.models}
 
     def work() -> int:
@@ -125,6 +131,29 @@ def _decode(film: Path, thread_type: str, threads: int) -> Prepared:
 
     count = f"{threads} threads" if threads else "as many threads as FFmpeg chooses"
     return Prepared(work, f"PyAV {av.__version__}, {count}")
+
+
+def _keyframes(film: Path, samples: int) -> Prepared:
+    return _library(film, samples, sampling="keyframes")
+
+
+def _adaptive(film: Path, samples: int) -> Prepared:
+    return _library(film, samples, sampling="adaptive")
+
+
+def _decode_keys(film: Path, _samples: int) -> Prepared:
+    """Key pictures alone, the quickest way that FFmpeg has."""
+    import av
+
+    def work() -> int:
+        with av.open(str(film)) as container:
+            stream = container.streams.video[0]
+            stream.discard = av.stream.Discard.nonkey
+            stream.codec_context.thread_type = "FRAME"
+            stream.codec_context.thread_count = _cores()
+            return sum(1 for _ in container.decode(stream))
+
+    return Prepared(work, f"PyAV {av.__version__}, Discard.nonkey, {_cores()} threads")
 
 
 def _decode_frame(film: Path, _samples: int) -> Prepared:
@@ -166,15 +195,17 @@ def _prepared_images(film: Path, manifests: Sequence[Any]) -> list[list[Any]]:
     """For each model the images that a scan of the film's beginning would give it."""
     from fractions import Fraction
 
-    from vidmod.feed import Feed
-    from vidmod.media import probe
+    from vidmod.media.reader import Reader
+    from vidmod.media.source import probe
+    from vidmod.models.preprocessing import prepare
+    from vidmod.sampling import Uniform
 
     track = probe(film).tracks[0]
-    end, half = Fraction(PREPARED_SECONDS), Fraction(1, 2)
-    with Feed(
-        film, track, manifests, mode="uniform", interval=half, start=None, end=end, threads=None, ahead=8
-    ) as feed:
-        rows = [[item.image for item in prepared.inputs] for prepared in feed]
+    sampler: Uniform[Any] = Uniform(Fraction(1, 2) / track.time_base)
+    rows = []
+    with Reader(film, track) as reader:
+        for frame in reader.frames(int(PREPARED_SECONDS / track.time_base)):
+            rows += [[prepare(sample, m.preparation).image for m in manifests] for sample in sampler.update(frame)]
     return [list(column) for column in zip(*rows, strict=True)]
 
 
@@ -227,18 +258,26 @@ def _version(distribution: str) -> str:
 
 CONTENDERS: dict[str, Callable[[Path, int], Prepared]] = {
     "library": _library,
+    "keyframes": _keyframes,
+    "adaptive": _adaptive,
     "decode FRAME": _decode_frame,
     "decode AUTO": _decode_auto,
+    "decode keys": _decode_keys,
     "inference": _inference,
+    "inference keys": _inference,
     "opennsfw2": _opennsfw2,
     "nudenet": _nudenet,
 }
 TITLES = {
     "command": "`vidmod scan`, the command",
     "library": "vidmod, the library",
+    "keyframes": "vidmod, the library, `keyframes`",
+    "adaptive": "vidmod, the library, `adaptive`",
     "decode FRAME": "decoding alone, FRAME threads",
     "decode AUTO": "decoding alone, AUTO threads",
+    "decode keys": "decoding key pictures alone",
     "inference": "inference alone, both models",
+    "inference keys": "inference alone, both models, on key pictures",
     "opennsfw2": "opennsfw2.predict_video_frames",
     "nudenet": f"NudeNet on every {EVERY_NTH}th frame, cv2",
 }
@@ -255,21 +294,21 @@ def _contend(name: str, film: Path, samples: int, spawned: float) -> None:
 
 
 def _first_frame(film: Path, spawned: float) -> None:
-    """Inside a process: run the command until its first frame is decoded and prepared, and say when that was."""
-    from vidmod import cli, scanning
-    from vidmod.feed import Feed
-    from vidmod.feed import Prepared as Sample
+    """Inside a process: run the command until a worker hands over its first picture, and say when that was."""
+    from vidmod import cli
+    from vidmod.jobs import FileJob
 
-    class Timed(Feed):
-        def __iter__(self) -> Iterator[Sample]:
-            for _ in super().__iter__():
-                print(json.dumps(time.monotonic() - spawned), flush=True)
-                # Neither reader nor models are to be waited for.
-                os._exit(0)
-            yield from ()
+    heard = FileJob.heard
 
-    vars(scanning)["Feed"] = Timed
-    sys.argv = ["vidmod", "scan", str(film), "--quiet"]
+    def timed(self: FileJob, reply: Any, task: Any, errand: Any) -> bool:
+        if type(reply).__name__ == "Seen":
+            print(json.dumps(time.monotonic() - spawned), flush=True)
+            # Nobody else is to be waited for; workers end with this process.
+            os._exit(0)
+        return heard(self, reply, task, errand)
+
+    FileJob.heard = timed  # type: ignore[method-assign]
+    sys.argv = ["vidmod", "scan", str(film), "--quiet", "--fresh"]
     cli.main()
 
 
@@ -302,6 +341,23 @@ def vidmod_command(*arguments: object) -> list[str]:
     return [*([script] if script else [sys.executable, "-m", "vidmod"]), *map(str, arguments)]
 
 
+def _watch_memory(pid: int, ended: threading.Event, peaks: list[float]) -> None:
+    """Note now and then what a process and all below it take, pages that they share counted once."""
+    while not ended.wait(_WATCH_SECONDS):
+        parents: dict[int, list[int]] = {}
+        for entry in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError, ValueError):
+                fields = entry.read_text("utf-8", "replace").rpartition(")")[2].split()
+                parents.setdefault(int(fields[1]), []).append(int(entry.parent.name))
+        family, total = [pid], 0
+        for member in family:
+            family += parents.get(member, [])
+            with contextlib.suppress(OSError, ValueError):
+                text = Path(f"/proc/{member}/smaps_rollup").read_text("utf-8")
+                total += int(text.partition("\nPss:")[2].split()[0])
+        peaks.append(total * _KIB / _MB)
+
+
 def run(command: Sequence[str]) -> tuple[Run, str]:
     """Run a command to its end.
 
@@ -314,14 +370,28 @@ def run(command: Sequence[str]) -> tuple[Run, str]:
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         began = time.monotonic()
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
+        ended = threading.Event()
+        peaks: list[float] = []
+        watcher = threading.Thread(target=_watch_memory, args=(process.pid, ended, peaks))
+        watcher.start()
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.monotonic() - began
+        ended.set()
+        watcher.join()
         process.returncode = os.waitstatus_to_exitcode(status)
         out.seek(0)
         err.seek(0)
         if process.returncode:
             raise RuntimeError(f"{' '.join(command)}: status {process.returncode}\n{err.read()[-2000:]}")
-        cost = Run(wall, None, None, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * _KIB / _MB, None, "")
+        cost = Run(
+            wall,
+            None,
+            None,
+            usage.ru_utime + usage.ru_stime,
+            max(peaks, default=usage.ru_maxrss * _KIB / _MB),
+            None,
+            "",
+        )
         return cost, out.read()
 
 
@@ -350,7 +420,7 @@ def _length(path: Path) -> None:
 def _measure(name: str, film: Film, samples: int, peers_python: str) -> Run:
     if name == "command":
         with tempfile.TemporaryDirectory() as folder:
-            cost, _ = run(vidmod_command("scan", film.path, "-o", Path(folder) / "timeline.json"))
+            cost, _ = run(vidmod_command("scan", film.path, "--fresh", "-o", Path(folder) / "timeline.json"))
         return dataclasses.replace(cost, note="models load while decoding begins")
     python = peers_python if name in PEERS else sys.executable
     cost, text = run(own_command("contend", name, film.path, samples, time.monotonic(), python=python))
@@ -361,8 +431,9 @@ def _rounds(names: Sequence[str], film: Film, rounds: int, peers_python: str) ->
     """Every contender once a round, every other round backward, so that drift hits all alike."""
     runs: dict[str, list[Run]] = {name: [] for name in names}
     for number in range(rounds):
-        for name in names if number % 2 == 0 else reversed(names):
-            samples = next((done.count or 0 for done in runs["library"]), 0)
+        for name in names if number % 2 == 0 else [*reversed(names)]:
+            counted = "keyframes" if name == "inference keys" else "library"
+            samples = next((done.count or 0 for done in runs[counted]), 0)
             done = _measure(name, film, samples, peers_python)
             runs[name].append(done)
             tell(f"round {number + 1}/{rounds}  {name:13} {done.wall:8.2f} s  {done.peak_mb:6.0f} MB")
@@ -383,7 +454,7 @@ def _start_ups(film: Film) -> dict[str, list[float]]:
 def _first_scores(film: Path) -> float:
     """Seconds until the command's own log tells of the first pictures that were looked at."""
     began = time.monotonic()
-    command = vidmod_command("scan", film, "--json-log", "-o", os.devnull)
+    command = vidmod_command("scan", film, "--fresh", "--json-log", "-o", os.devnull)
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     try:
@@ -451,7 +522,7 @@ def _ratio(tops: Sequence[float], bottoms: Sequence[float], wanted: float | None
 
 def _floor(runs: dict[str, list[Run]]) -> tuple[str, list[float]]:
     """The faster way to decode, and per round the seconds of it and of inference."""
-    ways = [name for name in runs if name.startswith("decode")]
+    ways = ["decode FRAME", "decode AUTO"]
     best = min(ways, key=lambda name: statistics.median(item.effort for item in runs[name]))
     pairs = zip(runs[best], runs["inference"], strict=True)
     return best, [decode.effort + inference.effort for decode, inference in pairs]
@@ -463,6 +534,13 @@ def _ratio_rows(runs: dict[str, list[Run]]) -> Iterator[list[str]]:
     command = [item.wall for item in runs["command"]]
     yield [f"share of the floor (`{best}` + inference), library's work", *_ratio(floor, library, 0.85)]
     yield ["share of the floor, the whole command with start-up", *_ratio(floor, command, None)]
+    keys = zip(runs["decode keys"], runs["inference keys"], strict=True)
+    key_floor = [decode.effort + inference.effort for decode, inference in keys]
+    keyframes = [item.effort for item in runs["keyframes"]]
+    yield ["`keyframes`: share of its floor (key pictures decoded + inference)", *_ratio(key_floor, keyframes, 0.85)]
+    decode = [item.effort for item in runs[best]]
+    yield [f"uniform: times as fast as decoding every frame (`{best}`)", *_ratio(decode, library, 1.4)]
+    yield ["`adaptive`: times as fast as uniform", *_ratio(library, [i.effort for i in runs["adaptive"]], None)]
     for name, wanted in (("opennsfw2", 4.0), ("nudenet", 2.0)):
         if name in runs:
             work, whole = [item.effort for item in runs[name]], [item.wall for item in runs[name]]
@@ -534,8 +612,8 @@ def main() -> None:
     if not args.peers_python:
         tell("Peers SKIPPED: no --peers-python. See benchmarks/README.md for how to make their environment.")
     names = [name for name in TITLES if args.peers_python or name not in PEERS]
-    # The library goes first: it tells how many samples inference alone is to run.
-    names.sort(key=lambda name: name != "library")
+    # These go first: they tell how many samples inference alone is to run.
+    names.sort(key=lambda name: name not in ("library", "keyframes"))
     starts = _start_ups(film)
     runs = _rounds(names, film, args.rounds, args.peers_python)
     if args.output:

@@ -20,7 +20,7 @@ import pytest
 from vidmod.cli import cli
 
 DEMO = Path(__file__).resolve().parent.parent / "samples" / "demo.mp4"
-FAST = ("--end", "3", "--models", "open_nsfw")
+FAST = ("--end", "3", "--models", "open_nsfw", "--fresh")
 
 
 def run(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:

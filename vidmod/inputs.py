@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import sys
@@ -37,6 +38,10 @@ _VIDEO_SUFFIXES = frozenset(
         ".wmv",
     ]
 )
+
+
+# What file systems take, and room for what a name is written aside under.
+_MAX_NAME_BYTES, _ROOM_BYTES = 255, 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +98,25 @@ def spooled_stdin() -> Iterator[Path]:
         yield path
 
 
+def _shortened(name: str, limit: int) -> str:
+    """A file name of so many bytes at most; what is cut off is stood for by its hash."""
+    data = os.fsencode(name)
+    if len(data) <= limit:
+        return name
+    digest = hashlib.sha256(data).hexdigest()[:8]
+    return f"{os.fsdecode(data[: limit - len(digest) - 1])}~{digest}"
+
+
 def output_names(inputs: Sequence[Input], suffix: str) -> dict[Path, Path]:
     """Input path to a result's relative name; two inputs of one name get different ones."""
     taken: set[Path] = set()
     names: dict[Path, Path] = {}
     for item in inputs:
-        name = item.name.with_name(item.name.name + suffix)
+        stem = _shortened(item.name.name, _MAX_NAME_BYTES - len(suffix) - _ROOM_BYTES)
+        name = item.name.with_name(stem + suffix)
         number = 2
         while name in taken:
-            name = item.name.with_name(f"{item.name.name}-{number}{suffix}")
+            name = item.name.with_name(f"{stem}-{number}{suffix}")
             number += 1
         taken.add(name)
         names[item.path] = name

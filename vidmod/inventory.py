@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from vidmod import containment
 from vidmod._version import __version__
 from vidmod.errors import VidmodError
 from vidmod.media import codecs
@@ -66,6 +67,8 @@ def _facts() -> Iterator[tuple[str, str]]:
     for runtime in RUNTIMES.values():
         state = f"devices: {', '.join(runtime.devices())}" if runtime.installed else f"not installed. {runtime.install}"
         yield f"runtime {runtime.name}", state
+    for layer, state in containment.layers().items():
+        yield f"containment {layer}", state
     yield "decoders", ", ".join(codecs.decoders())
     yield "encoders", ", ".join(codecs.encoders())
     yield "cache", _cache_state()

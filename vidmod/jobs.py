@@ -283,6 +283,7 @@ class FileJob:
             raise ValueError("Facts that make no sense.")
         self._probe_state = "done"
         self._facts = facts
+        self._notes += [f"Not looked at: {text}." for text in facts.unlisted]
         start, length = self._settings.start, facts.duration_seconds
         if start is not None and length is not None and start >= (facts.start_seconds or 0) + length:
             end = float((facts.start_seconds or 0) + length)
@@ -400,6 +401,7 @@ class FileJob:
             reason = f"{self.path}: no frame of it can be decoded. Get the file again from where it came."
             return self._unscannable(reason, sha256, models)
         whole = all(_is_whole(stream) for stream in self._streams) and not self._stopped and not self.is_given_up
+        whole = whole and not (self._facts and self._facts.unlisted)
         status: Status = "complete" if whole else "partial"
         found = find_segments(self._streams, self._policy)
         if self._stopped:
@@ -434,13 +436,14 @@ class FileJob:
         end = coverage[-1].end_seconds if coverage else start
         facts = self._facts
         return {
-            "name": self.path.name,
+            "name": os.fsencode(self.path.name).decode("utf-8", "replace"),
             "sha256": sha256,
             "size_bytes": self._before.st_size,
             "format": None if facts is None else facts.format,
             "start_seconds": start,
             "duration_seconds": round(end - start, 6),
             "stream": 0 if first is None else first.stream,
+            "kind": "video" if first is None else first.kind,
             "video": None if first is None else first.video,
             "audio": [] if facts is None else [dataclasses.asdict(track) for track in facts.audio],
         }

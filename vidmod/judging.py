@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -68,12 +69,13 @@ def category_segments(samples: Sequence[Sample], category: Category, policy: Pol
     Scores are smoothed twice, as evidence against `review` and against `block`. A segment is what
     is at or above `review`; it blocks if any of it is at or above `block`.
     """
-    label_scores = [category.label_scores(sample.predictions) for sample in samples]
+    rows = _told_apart(samples, category)
+    label_scores = [scores for _, _, scores in rows]
     if not any(label_scores):
         return
     series = _Series(
-        starts=np.array([sample.time_seconds for sample in samples]),
-        ends=np.array([sample.end_seconds for sample in samples]),
+        starts=np.array([start for start, _, _ in rows]),
+        ends=np.array([end for _, end, _ in rows]),
         scores=np.array([max(scores.values(), default=0.0) for scores in label_scores]),
     )
     settings = policy.smoothing
@@ -81,11 +83,29 @@ def category_segments(samples: Sequence[Sample], category: Category, policy: Pol
         settings = dataclasses.replace(settings, min_duration_on=category.min_duration)
     blocked = segments(series.starts, series.ends, series.scores, category.block, settings)
     reviewed = segments(series.starts, series.ends, series.scores, category.review, settings)
-    rows = [(interval, _verdict(interval, blocked)) for interval in _merged([*reviewed, *blocked])]
+    found = [(interval, _verdict(interval, blocked)) for interval in _merged([*reviewed, *blocked])]
     if policy.lone_peaks == "review":
-        rows += [(interval, "review") for interval in _lone_peaks(series, category, [row[0] for row in rows])]
-    for interval, verdict in sorted(rows, key=lambda row: row[0].start_seconds):
+        found += [(interval, "review") for interval in _lone_peaks(series, category, [row[0] for row in found])]
+    for interval, verdict in sorted(found, key=lambda row: row[0].start_seconds):
         yield _segment(interval, verdict, category, series, label_scores)
+
+
+def _told_apart(samples: Sequence[Sample], category: Category) -> list[tuple[float, float, dict[str, float]]]:
+    """Start, end and scores of samples whose times differ once they are seconds; of equal times the best scores."""
+    rows: list[tuple[float, float, dict[str, float]]] = []
+    for sample in samples:
+        start, scores = sample.time_seconds, category.label_scores(sample.predictions)
+        # Times that floats cannot tell apart: a hostile file's, centuries from now or a nanosecond apart.
+        end = max(sample.end_seconds, math.nextafter(start, math.inf))
+        if rows and start <= rows[-1][0]:
+            before = rows.pop()
+            labels = {*before[2], *scores}
+            scores = {label: max(before[2].get(label, 0.0), scores.get(label, 0.0)) for label in labels}
+            start, end = before[0], max(before[1], end)
+        elif rows and rows[-1][1] > start:
+            rows[-1] = (rows[-1][0], start, rows[-1][2])
+        rows.append((start, end, scores))
+    return rows
 
 
 def _verdict(interval: Interval, blocked: Iterable[Interval]) -> Verdict:

@@ -210,7 +210,7 @@ def _from_json(document: Json) -> Timeline:
     coverage = _coverage(document["coverage"])
     first = {
         "stream": document["source"].get("stream", 0),
-        "kind": "video",
+        "kind": document["source"].get("kind", "video"),
         "video": document["source"]["video"],
         "coverage": document["coverage"],
         "samples": document["samples"],

@@ -108,6 +108,7 @@ class Probe:
         tracks: Picture streams; the first is the one that a player would show.
         start_seconds, duration_seconds: Of the file as a whole, None if unknown.
         still: Whether the file is a single image.
+        unlisted: In words, video that the file announces and that is in no stream.
     """
 
     format: str
@@ -116,3 +117,4 @@ class Probe:
     tracks: tuple[VideoTrack, ...]
     audio: tuple[AudioTrack, ...]
     still: bool
+    unlisted: tuple[str, ...] = ()

@@ -20,6 +20,7 @@ from av.video.stream import VideoStream
 from vidmod.errors import NotVideoError, SourceError, SourceUnreadableError, UndecodableError
 from vidmod.media.facts import AudioTrack, Medium, Probe, TrackKind, VideoTrack
 from vidmod.media.files import check_readable
+from vidmod.media.unlisted import unlisted_video
 
 # FFmpeg's own logging, silent. PyAV's takes the interpreter's lock for every error, in decoding
 # threads too; whoever waits for such a thread with the lock held then waits for ever.
@@ -43,6 +44,7 @@ _DECLARES_DURATION = ("mov", "matroska", "avi", "flv", "asf", "mxf", "nut")
 _DURATION_IS_END = ("matroska", "flv")
 _MICROSECONDS = Fraction(1, 1_000_000)
 _HEAD_BYTES = 4096
+_MAX_UNLISTED = 20
 
 
 def open_container(source: Path | Medium, *, edit_lists: bool = True) -> InputContainer:
@@ -134,6 +136,9 @@ def probe(source: Path | Medium) -> Probe:
         tracks = _tracks(container)
         if not tracks:
             kinds = sorted({stream.type for stream in container.streams})
+            unlisted = unlisted_video(path, container)
+            if unlisted:
+                raise UndecodableError(f"{path}: {unlisted[0]}, so it cannot be looked at.")
             if "audio" in kinds:
                 raise NotVideoError(f"{path}: has sound but no video.")
             raise NotVideoError(f"{path}: holds no video (streams: {', '.join(kinds) or 'none'}).")
@@ -149,6 +154,7 @@ def probe(source: Path | Medium) -> Probe:
             duration_seconds=None if duration is None else duration * _MICROSECONDS,
             tracks=tracks,
             audio=audio,
+            unlisted=tuple(unlisted_video(path, container)[:_MAX_UNLISTED]),
             still=container.format.name in STILL_FORMATS or _is_still(container),
         )
 
@@ -186,13 +192,19 @@ def _track(container: InputContainer, stream: VideoStream, kind: TrackKind) -> V
         codec="unknown" if context is None else context.name,
         size=(0, 0) if context is None else (context.width, context.height),
         pixel_format=None if context is None else context.pix_fmt,
-        average_rate=stream.average_rate or stream.guessed_rate,
+        average_rate=_rate(stream),
         time_base=time_base,
         start_pts=stream.start_time,
         duration_pts=None if kind == "cover" else duration,
         shares_duration=shared,
         frames=stream.frames,
     )
+
+
+def _rate(stream: VideoStream) -> Fraction | None:
+    """Frames per second, None where what is claimed makes no sense."""
+    rate = stream.average_rate or stream.guessed_rate
+    return rate if rate is not None and rate > 0 else None
 
 
 def _file_duration(container: InputContainer) -> int | None:

@@ -26,22 +26,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidmod.media import Part
-from vidmod.media.parts import PICTURE, Shown
+from vidmod.media.parts import ANEW, PICTURE, REFERENCE, Shown
 from vidmod.plans.plan import Look, Scores
 
 # Of a reviewer's threshold. A faded or half-hidden sight scores low before it scores high.
 _SUSPICIOUS = 0.3
 _DIFFERENT = 0.2
-# A cut without a key picture costs nearly what a key picture costs, and far more than other pictures.
-_CUT_TO_KEY = 0.3
+# A cut without a key picture costs about half of what a key picture costs, and far more than the pictures around it.
+_CUT_TO_KEY = 0.4
 _CUT_TO_USUAL = 3.0
+_CUT_WINDOW = 8
 # One picture for so much time that nothing spoke for.
 _AUDIT_SECONDS = 30
 _CONFIDENCE = 0.95
-# How many pictures at most narrow down a border in one go.
-_PROBES = 7
-# How many pictures on each side make a border certain: three of them outweigh that a change is rare.
-_CONFIRMING = 4
+# How many pictures narrow down a border in one go: every go decodes anew what they refer to.
+_PROBES = 3
+# How many pictures on each side make a border certain for smoothing, to which a change is rare: two of which the
+# models are sure, more of others.
+_CONFIRMING = 2
+_CONFIRMING_UNSURE = 4
+# Of a reviewer's threshold, from which nothing is near it any more.
+_SURE = 1.5
+# A reference is coded before some pictures that are shown before it.
+_CODED_LATE = 3
+# Of the longest distance of key pictures: one that comes sooner was put there for a cut.
+_EARLY = 0.95
 
 
 class Audit(msgspec.Struct, frozen=True):
@@ -69,13 +78,15 @@ class _Stretch:
     Attributes:
         times: When each is shown, and at last when the next part begins.
         reference: Whether others may refer to it.
-        cut: Whether it is a cut that its size betrays.
+        change: Whether it seems to be a cut, by its size or because it is a key picture before its time.
+        cut: Those of them that are worth a look.
         seen: Whether it was ordered.
     """
 
     part: bytes
     times: NDArray[np.int64]
     reference: NDArray[np.bool_]
+    change: NDArray[np.bool_]
     cut: NDArray[np.bool_]
     seen: NDArray[np.bool_]
 
@@ -99,7 +110,7 @@ class AdaptivePictures:
         self._stretches: dict[int, _Stretch] = {}
         self._round = 0
         self._audited: list[int] = []
-        self._unspoken = 0
+        self._longest_run = 0
 
     def found(self, part: Part, shown: list[Shown], *, last: bool) -> Look:
         """Its first and its key pictures, and what the contract wants between them."""
@@ -110,10 +121,14 @@ class AdaptivePictures:
             msgspec.msgpack.encode(part),
             times,
             np.array([picture.reference for picture in shown]),
-            _cuts(part, times),
+            change := _changes(part, times),
+            _apart(change, times, math.floor(self._close / 2)),
             np.zeros(len(shown), np.bool_),
         )
         keys = np.isin(times[:-1], part.key_times())
+        distances = np.diff(np.flatnonzero(keys), prepend=-(1 << 30))
+        self._longest_run = max(self._longest_run, *distances[1:].tolist(), 0)
+        change[np.flatnonzero(keys)[distances < self._longest_run * _EARLY]] = True
         keys[0] = True
         keys[-1] |= last
         stretch.seen |= keys
@@ -176,7 +191,6 @@ class AdaptivePictures:
             float(np.diff(self._stretches[number].times)[~spoken & ~self._stretches[number].seen].sum())
             for number, spoken in spoken_for.items()
         ) * float(self._time_base)
-        self._unspoken = len(silent)
         chosen = self._random.sample(silent, min(len(silent), round(seconds / _AUDIT_SECONDS)))
         for number, place in chosen:
             stretch = self._stretches[number]
@@ -205,10 +219,10 @@ class AdaptivePictures:
         """Look closely at what is suspicious, and narrow down where it begins and ends."""
         for stretch in self._stretches.values():
             for low, high, near, far in list(self._neighbours(stretch, scores)):
-                if _is_suspicious(near, far):
-                    self._fill(stretch, self._close, low, high)
                 if high < len(stretch.seen) and _is_border(near, far):
-                    self._probe(stretch, low, high)
+                    self._narrow(stretch, low, high, sure=_is_sure(near) and _is_sure(far))
+                elif _is_suspicious(near, far):
+                    self._fill(stretch, self._close, low, high)
 
     def _neighbours(
         self, stretch: _Stretch, scores: Scores
@@ -225,30 +239,64 @@ class AdaptivePictures:
             rows.append((last, len(stretch.seen), scores[int(stretch.times[last])], following))
         return rows
 
-    def _probe(self, stretch: _Stretch, low: int, high: int) -> None:
-        """Order pictures between two of which one is suspicious and one is not."""
-        between = high - low - 1
-        if between == 0 or between <= _PROBES:
-            stretch.seen[max(0, low + 1 - _CONFIRMING) : high + _CONFIRMING] = True
-        else:
-            stretch.seen[np.linspace(low, high, _PROBES + 2).round().astype(int)[1:-1]] = True
+    def _narrow(self, stretch: _Stretch, low: int, high: int, *, sure: bool) -> None:
+        """Order pictures between two of which one is suspicious and one is not; at last some around them."""
+        between = range(low + 1, high)
+        if not between:
+            confirming = _CONFIRMING if sure else _CONFIRMING_UNSURE
+            stretch.seen[max(0, high - confirming) : high + confirming] = True
+            return
+        if len(between) <= _PROBES:
+            stretch.seen[low + 1 : high] = True
+            return
+        # The likeliest place is a cut. What is coded first of a new sight can be shown after some more of it.
+        changes = [int(place) for place in np.flatnonzero(stretch.change[low + 1 : high + 1]) + low + 1]
+        probes = [
+            place - back for place in changes[:_PROBES] for back in (1, 1 + _CODED_LATE) if place - back in between
+        ]
+        stretch.seen[probes or np.linspace(low, high, _PROBES + 2).round().astype(int)[1:-1]] = True
 
 
-def _cuts(part: Part, times: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which pictures are so much larger than their like that they show something new."""
-    sizes = np.array(part.sizes, np.float64)
-    cut = np.zeros(len(sizes), np.bool_)
-    usual = float(np.median(sizes)) if len(sizes) else 0.0
-    for start, end in part.runs():
-        cut[start:end] = (sizes[start:end] >= _CUT_TO_KEY * sizes[start]) & (sizes[start:end] >= _CUT_TO_USUAL * usual)
-        cut[start] = False
-    own = np.array([bool(mark & PICTURE) for mark in part.marks])
-    return np.isin(times[:-1], np.array(part.times, np.int64)[cut & own])
+def _changes(part: Part, times: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which pictures are so much larger than their like that they show something new.
+
+    Only pictures that others refer to: encoders code a new sight in one of those.
+    """
+    order = np.argsort(np.array(part.times, np.int64), kind="stable")
+    shown = np.array(part.times, np.int64)[order]
+    sizes, marks = np.array(part.sizes, np.float64)[order], np.array(part.marks)[order]
+    keys = (marks & ANEW) > 0
+    places = np.flatnonzero(((marks & (REFERENCE | PICTURE)) == REFERENCE | PICTURE) & ~keys)
+    found: list[int] = []
+    if keys.any():
+        least = _CUT_TO_KEY * float(np.median(sizes[keys]))
+        for place in np.flatnonzero(sizes[places] >= least).tolist():
+            near = places[max(0, place - _CUT_WINDOW) : place + _CUT_WINDOW + 1]
+            others = sizes[near[near != places[place]]]
+            if not len(others) or sizes[places[place]] >= _CUT_TO_USUAL * float(np.median(others)):
+                found.append(int(shown[places[place]]))
+    return np.isin(times[:-1], found)
+
+
+def _apart(change: NDArray[np.bool_], times: NDArray[np.int64], apart: int) -> NDArray[np.bool_]:
+    """Of several changes that are less than `apart` from each other the first."""
+    chosen = np.zeros(len(change), np.bool_)
+    before: int | None = None
+    for place in np.flatnonzero(change).tolist():
+        if before is None or times[place] - times[before] >= apart:
+            chosen[place] = True
+            before = place
+    return chosen
 
 
 def _is_suspicious(near: tuple[float, ...], far: tuple[float, ...]) -> bool:
     high = max((*near, *far), default=0.0)
     return high >= _SUSPICIOUS or any(abs(a - b) >= _DIFFERENT for a, b in zip(near, far, strict=True))
+
+
+def _is_sure(found: tuple[float, ...]) -> bool:
+    """Whether no category is near a reviewer's threshold."""
+    return not any(_SUSPICIOUS <= value < _SURE for value in found)
 
 
 def _is_border(near: tuple[float, ...], far: tuple[float, ...]) -> bool:

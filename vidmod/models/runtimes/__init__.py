@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,10 @@ from vidmod.errors import RuntimeUnavailableError, UsageError, choose
 from vidmod.models.manifest import InputSpec, OutputSpec
 
 Precision = Literal["fp32", "bf16", "fp16"]
+
+
+# OpenVINO's own telemetry would report every use to an analytics service; without this module it is silent.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)
