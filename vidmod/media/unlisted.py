@@ -197,7 +197,7 @@ def _in_matroska(descriptor: int, listed: Sequence[int]) -> list[str]:
         data = head[name_bytes + length_bytes :]
         if name == _TRACK_NUMBER and length <= 8:
             declared.add(int.from_bytes(data[:length], "big"))
-        elif name == _TRACK_TYPE and data[:1] == b"\1":
+        elif name == _TRACK_TYPE and int.from_bytes(data[: min(length, 8)], "big") == 1:
             pictures += 1
         elif name in (_SIMPLE_BLOCK, _BLOCK):
             used.setdefault(_number(data, marked=False)[0], position)

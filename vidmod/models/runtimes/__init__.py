@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import sys
 import importlib.util
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
