@@ -152,7 +152,6 @@ class TestAnyNumberOfWorkers:
             check_account(found, LONG if name != "cut.mp4" else None)
 
     @pytest.mark.parametrize("mode", ["uniform", "all"])
-    @pytest.mark.xfail(strict=True, reason="a part with leading pictures that is decoded whole counts them twice")
     def test_accounts_for_every_packet_of_open_groups(self, model: str, damaged_hevc: list[Path], mode: str) -> None:
         for found in scans(damaged_hevc, models=[model], sampling=mode).values():
             check_account(found, LONG)
@@ -241,16 +240,12 @@ class TestDeaths:
         assert 0 < len(found.samples) < 30 * RATE
 
     @pytest.mark.timeout(20)
-    @pytest.mark.xfail(strict=True, reason="a survey that nobody has begun with is waited for", run=False)
     def test_past_its_time_at_once(self, model: str, film: Path) -> None:
         with Scanner(ScanSettings(models=[model], limits=Limits(file_seconds=1e-3))) as scanner:
             assert scanner.scan(film).status == "unscannable"
 
 
 class TestStopping:
-    @pytest.mark.xfail(
-        strict=True, reason="settle() takes several parts at once, so stop() depends on when it is asked"
-    )
     def test_is_at_the_same_place(self, tmp_path: Path, model: str) -> None:
         """Every picture is red from the first on, so the first part is enough."""
         path = recipes.make(tmp_path / "red.mp4", Video(count=40 * RATE, gop=25, frames=red))

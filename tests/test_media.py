@@ -97,7 +97,7 @@ def in_parts(path: Path) -> tuple[list[tuple[int, int, int]], list[Ledger]]:
     """Number, pts and end of every frame, each part of the first track decoded by itself, the last part first."""
     track = probe(path).tracks[0]
     rows: list[tuple[int, int, int]] = []
-    ledgers = []
+    ledgers: list[Ledger] = []
     for part in reversed([item for item in Survey(path, track).run() if isinstance(item, Part)]):
         with Reader(path, track, part=None if part.count < 0 else part) as reader:
             found = [(number_in(frame.picture), frame.pts, frame.end_pts) for frame in reader.frames()]

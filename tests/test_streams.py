@@ -31,19 +31,6 @@ from vidmod.streams import Errand, StreamJob
 from vidmod.timebase import Span
 from vidmod.timeline import Json, StreamScan, Timeline
 
-
-def _bug(reason: str) -> pytest.MarkDecorator:
-    return pytest.mark.xfail(strict=True, reason=reason)
-
-
-PIECES = _bug("the account of one piece that was decoded whole, or lost, is taken for that of its part")
-ORDER = _bug("the picture, the sizes and the troubles are those of whoever ended first")
-ONE_PART = _bug("a part that is all of the stream is lost without a trace, or from where the models were")
-STOP = _bug("what ends after stop() still changes the account")
-SETTLE = _bug("settle() takes several parts at once, so stop() depends on when it is asked")
-GIVE_UP = _bug("a survey that nobody has begun with is waited for")
-AGAIN = _bug("a survey is not tried again")
-
 MODES = ("uniform", "adaptive", "keyframes", "all")
 SMALL, LARGE = Picture((64, 48), "yuv420p", 0, False), Picture((128, 96), "yuv420p", 0, False)
 # What `parts_of` makes of a part that is not sound: nine packets in five seconds, the fifth of them lost.
@@ -283,7 +270,6 @@ class TestAnyOrder:
         assert is_balanced(ledger)
         assert is_gapless(scan)
 
-    @PIECES
     @example("all", 1, {(4, 0): "dies", (4, 1): "whole"})
     @example("all", 2, {(4, 0): "dies", (4, 1): "whole"})
     @example("all", 3, {(4, 0): "dies", (4, 1): "whole"})
@@ -296,7 +282,6 @@ class TestAnyOrder:
         assert again == first
         assert sorted(jobs[0].troubles) == sorted(jobs[1].troubles)
 
-    @ORDER
     @given(ORDERS, FATES)
     def test_of_failures_tells_them_in_the_same_order(self, seed: int, table: dict[tuple[int, int], str]) -> None:
         """They become notes of the timeline."""
@@ -305,7 +290,6 @@ class TestAnyOrder:
         Script(jobs[1], parts_of(FILM), random.Random(seed), fate=fate_of(table)).run()
         assert jobs[0].troubles == jobs[1].troubles
 
-    @PIECES
     @example("all", 1, {(0, 0): "dies", (0, 1): "whole"})
     @given(st.sampled_from(MODES), ORDERS, FATES)
     def test_the_account_is_complete(self, mode: str, seed: int, table: dict[tuple[int, int], str]) -> None:
@@ -315,7 +299,6 @@ class TestAnyOrder:
         assert ledger.packets == sum(part.count for part in parts)
         assert is_gapless(scan)
 
-    @ORDER
     @given(ORDERS)
     def test_the_picture_is_the_first_part_s(self, seed: int) -> None:
         """The size may change; who was quicker does not decide which one is told."""
@@ -328,7 +311,6 @@ class TestAnyOrder:
         assert scan.video == {"size": SMALL.size}
         assert ledger.size_changes == 2
 
-    @ORDER
     @given(ORDERS)
     def test_the_size_of_pieces_is_counted_in_their_order(self, seed: int) -> None:
         """A part that was tried again in pieces: the first piece's size is the part's."""
@@ -384,7 +366,6 @@ class TestFailures:
         assert (ledger.packets, ledger.frames, ledger.lost) == (450, 350, 100)
         assert len(scan.samples) == 350
 
-    @PIECES
     @pytest.mark.parametrize("mode", ["uniform", "keyframes"])
     def test_what_was_not_wanted_of_the_other_pieces_is_not_lost(self, mode: str) -> None:
         def fate(part: Part, attempt: int) -> str:
@@ -394,14 +375,12 @@ class TestFailures:
         assert is_balanced(ledger)
         assert (ledger.packets, ledger.lost) == (450, 50)
 
-    @PIECES
     def test_pieces_that_were_decoded_whole_add_up(self) -> None:
         _, ledger, job, _ = self.run({(1, 0): "dies", (1, 1): "whole"})
         assert (ledger.packets, ledger.frames, ledger.damaged) == (450, 450, 3)
         assert is_balanced(ledger)
         assert job.troubles == []
 
-    @PIECES
     def test_a_piece_decoded_whole_does_not_hide_that_another_was_lost(self) -> None:
         fates = {(150, 0): "dies", (150, 1): "whole", (200, 1): "dies"}
 
@@ -521,25 +500,21 @@ class TestStreamInOnePart:
         assert states(scan) == [(0, 1, "analysed"), (1, 2, "undecodable")]
         assert found == ledger
 
-    @ONE_PART
     def test_lost_from_where_it_was_lost(self) -> None:
         scan, _ = self.lose(*self.begin(2000), given=10, judged_before=10)
         assert states(scan) == [(0, 0.4, "analysed"), (0.4, 2, "undecodable")]
 
-    @ONE_PART
     @pytest.mark.parametrize("judged_before", range(10))
     def test_however_late_the_models_are(self, judged_before: int) -> None:
         expected = self.lose(*self.begin(2000), given=10, judged_before=10)
         assert self.lose(*self.begin(2000), given=10, judged_before=judged_before) == expected
 
-    @ONE_PART
     def test_lost_without_a_claimed_end(self) -> None:
         """Nobody knows how much is missing, but something is."""
         scan, ledger = self.lose(*self.begin(None), given=10, judged_before=10)
         assert len(scan.samples) == 10
         assert ledger.lost or ledger.truncated or any(row.state != "analysed" for row in scan.coverage)
 
-    @ONE_PART
     def test_samples_without_an_account_are_covered(self) -> None:
         scan, _ = self.lose(*self.begin(None), given=10, judged_before=10)
         assert states(scan)[:1] == [(0, 0.4, "analysed")]
@@ -699,7 +674,6 @@ class TestStopping:
         scan, _ = job.result(video)
         assert len(scan.samples) == 300
 
-    @STOP
     def test_who_is_still_at_work_changes_nothing(self) -> None:
         job, errands = self.stopped()
         assert not job.advance()
@@ -708,7 +682,6 @@ class TestStopping:
         assert job.advance()
         assert job.result(video) == self.expected()
 
-    @STOP
     def test_who_decodes_the_whole_part_changes_nothing(self) -> None:
         job, errands = self.stopped()
         for errand in errands[2:]:
@@ -716,7 +689,6 @@ class TestStopping:
         assert job.advance()
         assert job.result(video) == self.expected()
 
-    @STOP
     @pytest.mark.parametrize("retry", [True, False])
     def test_who_fails_now_changes_nothing(self, retry: bool) -> None:
         job, errands = self.stopped()
@@ -727,7 +699,6 @@ class TestStopping:
         assert job.troubles == []
         assert job.result(video) == self.expected()
 
-    @STOP
     def test_what_failed_before_behind_it_changes_nothing(self) -> None:
         job, errands = self.surveyed()
         job.failed(errands[4], "killed", retry=False)
@@ -910,7 +881,6 @@ class TestFile:
         assert (found.status, found.verdict, len(found.samples)) == ("complete", "pass", 300)
         assert found.source["sha256"] == hashlib.sha256(b"any bytes").hexdigest()
 
-    @GIVE_UP
     def test_given_up_between_two_tasks(self, path: Path) -> None:
         """Nobody was at work, so nobody can fail: it ends all the same."""
         job = self.open(path)
@@ -931,7 +901,6 @@ class TestFile:
         job.advance()
         assert self.result(job).status == "unscannable"
 
-    @GIVE_UP
     def test_given_up_when_one_stream_of_two_is_done(self, path: Path) -> None:
         job = self.open(path, sampling="keyframes")
         self.probe(job, facts(track(duration=6_000), track(index=1, duration=6_000)))
@@ -963,7 +932,6 @@ class TestFile:
         assert found.status == "unscannable"
         assert "killed by SIGKILL" in found.notes[0]
 
-    @AGAIN
     def test_a_survey_is_tried_twice(self, path: Path) -> None:
         """The system may have killed the worker for want of memory that another program took."""
         job = self.open(path, sampling="keyframes")
@@ -1000,7 +968,6 @@ class TestFile:
         assert "Given up: more than 2 workers did not survive it." in found.notes
         assert (found.status, found.samples) == ("unscannable", ())
 
-    @ONE_PART
     def test_a_stream_without_an_end_that_was_lost_is_never_complete(self, path: Path) -> None:
         """An elementary stream, say: it claims no duration, and its only part killed two workers."""
         job = self.open(path, sampling="all")
@@ -1023,9 +990,9 @@ class TestFile:
         [
             ([0, 1, 2, 3, 4], False),
             ([1, 0, 2, 3, 4], False),
-            pytest.param([4, 3, 2, 1, 0], False, marks=SETTLE),
-            pytest.param([2, 3, 0, 4, 1], False, marks=SETTLE),
-            pytest.param([0, 1, 2, 3, 4], True, marks=SETTLE),
+            ([4, 3, 2, 1, 0], False),
+            ([2, 3, 0, 4, 1], False),
+            ([0, 1, 2, 3, 4], True),
         ],
     )
     def test_stopping_does_not_depend_on_who_was_quicker(self, path: Path, order: list[int], together: bool) -> None:

@@ -240,7 +240,10 @@ class FileJob:
         if errand is not None:
             self._current.failed(errand, reason, retry=self._given_up is None)
         elif isinstance(task, SurveyTask):
-            self._current.survey_failed(reason)
+            if self._given_up is None and self._current.survey_again():
+                self._survey_due = True
+            else:
+                self._current.survey_failed(reason)
         elif self._probe_attempts == 0 and self._given_up is None:
             self._probe_attempts = 1
             self._probe_state = "due"
@@ -257,6 +260,9 @@ class FileJob:
             self._notes.append(f"Given up: {reason}.")
         if self._stream is not None:
             self._stream.abandon()
+            if self._survey_due:
+                self._survey_due = False
+                self._stream.survey_failed("given up before")
         if self._facts is None and self._problem is None:
             self._problem = SourceError(f"{shown_name(self.path)}: {reason}.")
 
@@ -323,7 +329,7 @@ class FileJob:
         stream = self._stream
         if stream is None:
             return
-        if self._settings.stop_at is not None and not stream.stopped and stream.settle():
+        while self._settings.stop_at is not None and not stream.stopped and stream.settle():
             recent = stream.settled()
             recent = dataclasses.replace(recent, samples=recent.samples[-_STOP_WINDOW_SAMPLES:])
             if _reaches(find_segments([recent], self._policy), self._settings.stop_at):
@@ -436,14 +442,13 @@ class FileJob:
         end = coverage[-1].end_seconds if coverage else start
         facts = self._facts
         return {
-            "name": os.fsencode(self.path.name).decode("utf-8", "replace"),
+            "name": self.path.name,
             "sha256": sha256,
             "size_bytes": self._before.st_size,
             "format": None if facts is None else facts.format,
             "start_seconds": start,
             "duration_seconds": round(end - start, 6),
             "stream": 0 if first is None else first.stream,
-            "kind": "video" if first is None else first.kind,
             "video": None if first is None else first.video,
             "audio": [] if facts is None else [dataclasses.asdict(track) for track in facts.audio],
         }

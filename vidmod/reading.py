@@ -7,6 +7,7 @@ what to do by :mod:`vidmod.messages`.
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import pkgutil
 from collections.abc import Iterator
@@ -162,6 +163,9 @@ class _Reading:
             place += item.image.size
         geometries = [item.geometry for item in inputs]
         self._send(Seen(slot=slot, pts=frame.pts, end_pts=frame.end_pts, geometries=geometries))
+        # PyAV ties a frame and its planes and side data into a cycle, so each would stay, with megabytes of pixels,
+        # until Python has reason to look. There is little to look through: the zygote froze what was there before.
+        gc.collect()
 
 
 def _chosen(frames: Iterator[Frame], sampler: Sampler[Frame], start: int | None) -> Iterator[Frame]:

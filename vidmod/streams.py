@@ -93,23 +93,49 @@ class _PartAccount:
     end_pts: int | None
     marks: bytes
     decoded: bytearray
+    borrowed: int = 0
     open: int = 0
-    whole: Ledger | None = None
-    lost: bool = False
-    size: tuple[int, int] | None = None
+    wholes: dict[int, tuple[int, Ledger]] = field(default_factory=dict)
+    lost: list[tuple[int, int]] = field(default_factory=list)
+    pictures: dict[int, Picture] = field(default_factory=dict)
+
+    @property
+    def picture(self) -> Picture | None:
+        """What its first picture showed."""
+        return self.pictures[min(self.pictures)] if self.pictures else None
+
+    def drop(self) -> None:
+        """Nothing of it was looked at after all."""
+        self.wholes, self.lost, self.pictures = {}, [], {}
+        self.decoded = bytearray(len(self.marks))
 
     def ledger(self) -> Ledger:
         """Its packets."""
-        if self.whole is not None:
-            return self.whole
-        counted = [not mark & ELSEWHERE for mark in self.marks]
-        shown = [own and bool(mark & PICTURE) for own, mark in zip(counted, self.marks, strict=True)]
-        frames = sum(own and bool(done) for own, done in zip(shown, self.decoded, strict=True))
-        packets = sum(counted) if self.marks else max(0, self.count)
-        without = packets - sum(shown) if self.marks else 0
-        rest = packets - without - frames
-        ledger = Ledger(packets=packets, frames=frames, without_picture=without)
-        ledger.lost, ledger.skipped = (rest, 0) if self.lost else (0, rest)
+        ledger = Ledger()
+        spoken_for = bytearray(len(self.marks))
+        for first, (count, whole) in sorted(self.wholes.items()):
+            ledger.include(whole)
+            if (first, count) == (self.first, self.count):
+                return whole
+            spoken_for[first - self.first : first - self.first + count] = b"\1" * count
+        lost = bytearray(len(self.marks))
+        for first, count in self.lost:
+            lost[first - self.first : first - self.first + count] = b"\1" * count
+        if not self.marks and self.count > 0:
+            ledger.packets = self.count - self.borrowed
+            ledger.lost, ledger.skipped = (ledger.packets, 0) if self.lost else (0, ledger.packets)
+        for place, mark in enumerate(self.marks):
+            if mark & ELSEWHERE or spoken_for[place]:
+                continue
+            ledger.packets += 1
+            if not mark & PICTURE:
+                ledger.without_picture += 1
+            elif self.decoded[place]:
+                ledger.frames += 1
+            elif lost[place]:
+                ledger.lost += 1
+            else:
+                ledger.skipped += 1
         if self.start_pts is not None and self.end_pts is not None:
             ledger.extend(self.start_pts, self.end_pts)
         return ledger
@@ -140,7 +166,6 @@ class StreamJob:
         max_packets: int,
     ) -> None:
         self.track = track
-        self.troubles: list[str] = []
         self.stopped = False
         self.seen_seconds = 0.0
         self._facts = facts
@@ -158,8 +183,10 @@ class StreamJob:
         self._unjudged = 0
         self._parts: list[_PartAccount] = []
         self._samples: dict[int, _Judged] = {}
-        self._lost: list[Span] = []
-        self._picture: Picture | None = None
+        self._survey_trouble: list[str] = []
+        # By part and first packet, so that who failed first does not matter.
+        self._losses: dict[tuple[int, int], tuple[Part, str]] = {}
+        self._again: int | None = None
         self._settled = 0
 
     # What to do ---------------------------------------------------------------------------------
@@ -229,11 +256,23 @@ class StreamJob:
         Raises:
             ValueError: Not one that can come now.
         """
+        if not self.is_surveyed and self._again is not None and self._again < len(self._parts):
+            before = self._parts[self._again]
+            if (part.number, part.first, part.count) != (self._again, before.first, before.count):
+                raise ValueError("Another part than before.")
+            self._again += 1
+            return
         if self.is_surveyed or part.number != len(self._parts):
             raise ValueError("A part that is out of order.")
         self._parts.append(
             _PartAccount(
-                part.first, part.count, part.start_pts, part.end_pts, bytes(part.marks), bytearray(len(part.marks))
+                part.first,
+                part.count,
+                part.start_pts,
+                part.end_pts,
+                bytes(part.marks),
+                bytearray(len(part.marks)),
+                part.borrowed,
             )
         )
         if self.stopped:
@@ -260,9 +299,16 @@ class StreamJob:
             raise ValueError("A second survey.")
         self._surveyed = known
 
+    def survey_again(self) -> bool:
+        """The survey is to be done anew, once; whether it is."""
+        if self._again is not None:
+            return False
+        self._again = 0
+        return True
+
     def survey_failed(self, reason: str) -> None:
         """No more parts will be found; what follows the last is unknown."""
-        self.troubles.append(f"its packets could not be read to the end: {reason}")
+        self._survey_trouble.append(f"its packets could not be read to the end: {reason}")
         self._surveyed = Surveyed(packets=0, truncated=True, declared_end=self._declared_end(), ended=False)
 
     def seen(self, errand: Errand, pts: int, end_pts: int) -> None:
@@ -301,11 +347,12 @@ class StreamJob:
         part = errand.look.part
         known = self._parts[part.number]
         known.open -= 1
+        if self._is_dropped(part):
+            return
         if errand.picture is not None:
-            self._picture = self._picture or errand.picture
-            known.size = known.size or errand.picture.size
+            known.pictures.setdefault(part.first, errand.picture)
         if errand.ledger is not None:
-            known.whole = known.whole or errand.ledger
+            known.wholes.setdefault(part.first, (part.count, errand.ledger))
         elif errand.look.wanted is not None:
             for place in part.needed(errand.look.wanted):
                 known.decoded[part.first - known.first + place] = 1
@@ -316,22 +363,39 @@ class StreamJob:
         errand.failed = True
         look, known = errand.look, self._parts[errand.look.part.number]
         known.open -= 1
+        if self._is_dropped(look.part):
+            return
         if retry and errand.attempt == 0:
             for piece in _pieces(look):
                 self._queue.append(_Packed.of(Errand(piece, _key(piece), attempt=1)))
                 known.open += 1
             return
-        known.lost = True
-        start, end = look.part.start_pts, look.part.end_pts
-        if look.part.count < 0:
+        known.lost.append((look.part.first, look.part.count))
+        part = msgspec.structs.replace(look.part, sound=False, times=[], sizes=[], marks=[])
+        self._losses.setdefault((part.number, part.first), (part, reason))
+
+    def _is_dropped(self, part: Part) -> bool:
+        """Whether nobody wants to know of a part any more."""
+        return self.stopped and part.number >= self._settled
+
+    def _hole(self, part: Part) -> Span | None:
+        """When the pictures of a part that was lost would be shown."""
+        start, end = part.start_pts, part.end_pts
+        if part.count < 0:
             # Of a stream in one part, what was given before is known, and the rest is not.
             start = max((item.end_pts for item in self._samples.values()), default=self.track.start_pts or 0)
             end = self._declared_end()
-        where = ""
-        if start is not None and end is not None and start < end:
-            self._lost.append(Span(start, end))
-            where = f"{to_seconds(start, self.track.time_base):g} to {to_seconds(end, self.track.time_base):g} s "
-        self.troubles.append(f"{where}could not be decoded: {reason}")
+        return Span(start, end) if start is not None and end is not None and start < end else None
+
+    @property
+    def troubles(self) -> list[str]:
+        """What went wrong, in words."""
+        rows = []
+        for _, (part, reason) in sorted(self._losses.items(), key=lambda row: row[0]):
+            hole, base = self._hole(part), self.track.time_base
+            where = f"{to_seconds(int(hole.start), base):g} to {to_seconds(int(hole.end), base):g} s " if hole else ""
+            rows.append(f"{where}could not be decoded: {reason}")
+        return [*rows, *self._survey_trouble]
 
     def abandon(self) -> None:
         """Nobody will do what is still queued."""
@@ -349,7 +413,7 @@ class StreamJob:
     def settle(self) -> bool:
         """Whether more of the stream's beginning was looked at completely than when last asked."""
         before = self._settled
-        while self._settled < len(self._parts) and not self._parts[self._settled].open:
+        if self._settled < len(self._parts) and not self._parts[self._settled].open:
             self._settled += 1
         return self._settled > before
 
@@ -364,9 +428,9 @@ class StreamJob:
         while self._queue:
             self._parts[self._queue.popleft().number].open -= 1
         self._samples = {pts: item for pts, item in self._samples.items() if item.number < self._settled}
+        self._losses = {key: row for key, row in self._losses.items() if key[0] < self._settled}
         for known in self._parts[self._settled :]:
-            known.whole = None
-            known.decoded = bytearray(len(known.marks))
+            known.drop()
 
     # The account --------------------------------------------------------------------------------
 
@@ -391,7 +455,7 @@ class StreamJob:
         scan = StreamScan(
             stream=self.track.index,
             kind=self.track.kind,
-            video=video(self.track, self._picture),
+            video=video(self.track, next((known.picture for known in self._parts if known.picture), None)),
             coverage=tuple(coverage),
             samples=tuple(item.sample for _, item in sorted(self._samples.items())),
             ledger=ledger.as_json(),
@@ -403,11 +467,18 @@ class StreamJob:
         size: tuple[int, int] | None = None
         for known in self._parts:
             ledger.include(known.ledger())
-            if known.size is not None:
-                ledger.size_changes += size is not None and size != known.size
-                size = known.size
-        for span in self._lost:
-            ledger.add_hole(int(span.start), int(span.end))
+            if known.picture is not None:
+                ledger.size_changes += size is not None and size != known.picture.size
+                size = known.picture.size
+        for part, _ in self._losses.values():
+            hole = self._hole(part)
+            if hole is not None:
+                ledger.add_hole(int(hole.start), int(hole.end))
+            if part.count < 0:
+                for pts, item in self._samples.items():
+                    ledger.extend(pts, item.end_pts)
+                # How much of it is missing nobody knows, but something is.
+                ledger.truncated |= hole is None
         known_of_all = self._surveyed
         if known_of_all is not None:
             ledger.read_errors += known_of_all.read_errors

@@ -131,6 +131,8 @@ def _has_valid_headers(codec: str, data: bytes, length_size: int | None) -> bool
     for start in _nal_starts(data, length_size):
         if data[start] & 0x80:
             return False
+        if codec == "hevc" and not (start + 1 < len(data) and data[start + 1] & 7):
+            return False  # nuh_temporal_id_plus1 is never 0 (ITU-T H.265, 7.4.2.2)
         kinds.append(data[start] & 0x1F if codec == "h264" else data[start] >> 1 & 0x3F)
     if codec == "h264":
         return all(1 <= kind <= 23 for kind in kinds) and any(1 <= kind <= 5 for kind in kinds)

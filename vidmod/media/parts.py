@@ -44,6 +44,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
         end_pts: When the next part's first picture is shown, or the last picture's end.
         times, sizes, marks: Of each packet: pts, bytes, and bits of `ANEW`, `REFERENCE`, `PICTURE`,
             `ELSEWHERE`. Empty where the part is not sound.
+        borrowed: How many packets after the first the part before accounts for.
 
     Raises:
         ValueError: The fields contradict each other.
@@ -60,6 +61,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     times: list[int] = []
     sizes: list[int] = []
     marks: list[int] = []
+    borrowed: int = 0
 
     def __post_init__(self) -> None:
         listed = self.count if self.sound else 0

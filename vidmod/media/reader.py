@@ -23,7 +23,7 @@ from vidmod.media.facts import Medium, VideoTrack
 from vidmod.media.frame import Frame, Scaler
 from vidmod.media.ledger import Ledger
 from vidmod.media.packets import cut_off, hidden_positions, holds_picture
-from vidmod.media.parts import Part
+from vidmod.media.parts import ELSEWHERE, Part
 from vidmod.media.source import configure_decoder
 from vidmod.timebase import to_pts, union
 
@@ -44,6 +44,7 @@ class _Sent:
 
     Attributes:
         near: The time of the last picture when it was sent.
+        elsewhere: Another part accounts for it and gives its picture.
     """
 
     serial: int
@@ -52,6 +53,7 @@ class _Sent:
     duration: int
     expects_picture: bool
     near: int | None
+    elsewhere: bool = False
 
 
 class Reader:
@@ -259,6 +261,9 @@ class Reader:
         expects = holds_picture(track.codec, packet)
         sent = _Sent(self._serial, packet.pts, packet.dts, self._length(packet.duration), expects, self._clock.now)
         self._serial += 1
+        if self._part is not None and _is_elsewhere(self._part, sent.serial):
+            sent.elsewhere = True
+            return sent, packet
         ledger.packets += 1
         ledger.hidden += hidden
         if hidden and track.kind == "hidden":
@@ -270,6 +275,8 @@ class Reader:
     def _counted(self, pictures: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
         """Enter pictures in the account, and give those that are this track's."""
         for picture in pictures:
+            if isinstance(picture.opaque, _Sent) and picture.opaque.elsewhere:
+                continue
             sent = self._sent.pop(self._serial_of(picture), None)
             if sent is not None and picture.interlaced_frame:
                 self._note_interlaced(sent)
@@ -379,6 +386,11 @@ class Reader:
         # With an edit list the track's claim can exceed what is shown; the index is then the judge.
         whole = self._start_pts is None and self.track.frames and self.ledger.packets >= self.track.frames
         return declared_end >= end + usual and not whole
+
+
+def _is_elsewhere(part: Part, place: int) -> bool:
+    """Whether another part accounts for a packet."""
+    return bool(part.marks[place] & ELSEWHERE) if part.marks else 0 < place <= part.borrowed
 
 
 def _shown_again(packet: Packet[Any]) -> Packet[Any]:

@@ -50,6 +50,7 @@ class _Run:
         leading: How many packets after the first are pictures that are shown before it, and that
             the run before has to decode.
         follow: How many packets of the next run belong to this one's pictures.
+        lent: How many of `leading` the run before has taken.
         low, high: The first and the last time at which a picture is shown.
         end: When the last picture ends by its own duration.
     """
@@ -61,6 +62,7 @@ class _Run:
     count: int = 0
     leading: int = 0
     follow: int = 0
+    lent: int = 0
     low: int | None = None
     high: int | None = None
     end: int | None = None
@@ -92,6 +94,7 @@ class _Run:
         if not self.leading:
             return
         led = slice(1, 1 + self.leading)
+        self.lent = self.leading
         to.follow = 1 + self.leading
         to.times += self.times[: to.follow]
         to.sizes += self.sizes[: to.follow]
@@ -280,6 +283,7 @@ class Survey:
             times=[time for run in runs for time in run.times] if sound else [],
             sizes=[size for run in runs for size in run.sizes] if sound else [],
             marks=[mark for run in runs for mark in run.marks] if sound else [],
+            borrowed=runs[0].lent,
         )
         self._number += 1
 

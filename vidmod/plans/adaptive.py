@@ -160,8 +160,10 @@ class AdaptivePictures:
 
         From the end backward, each as early as can be: what follows a run's last picture is not decoded.
         """
-        bounds = [place for place in np.flatnonzero(stretch.seen).tolist() if start <= place]
-        bounds = [*bounds, len(stretch.seen)] if end is None else [place for place in bounds if place <= end]
+        end = len(stretch.seen) if end is None else end
+        bounds = [place for place in np.flatnonzero(stretch.seen).tolist() if start <= place <= end]
+        if end == len(stretch.seen):
+            bounds.append(end)
         times, limit = stretch.times, math.floor(interval)
         for low, high in pairwise(bounds):
             border = high
@@ -217,10 +219,10 @@ class AdaptivePictures:
 
     def _follow_scores(self, scores: Scores) -> None:
         """Look closely at what is suspicious, and narrow down where it begins and ends."""
-        for stretch in self._stretches.values():
+        for number, stretch in self._stretches.items():
             for low, high, near, far in list(self._neighbours(stretch, scores)):
-                if high < len(stretch.seen) and _is_border(near, far):
-                    self._narrow(stretch, low, high, sure=_is_sure(near) and _is_sure(far))
+                if _is_border(near, far):
+                    self._narrow(number, low, high, sure=_is_sure(near) and _is_sure(far))
                 elif _is_suspicious(near, far):
                     self._fill(stretch, self._close, low, high)
 
@@ -239,12 +241,12 @@ class AdaptivePictures:
             rows.append((last, len(stretch.seen), scores[int(stretch.times[last])], following))
         return rows
 
-    def _narrow(self, stretch: _Stretch, low: int, high: int, *, sure: bool) -> None:
+    def _narrow(self, number: int, low: int, high: int, *, sure: bool) -> None:
         """Order pictures between two of which one is suspicious and one is not; at last some around them."""
+        stretch = self._stretches[number]
         between = range(low + 1, high)
         if not between:
-            confirming = _CONFIRMING if sure else _CONFIRMING_UNSURE
-            stretch.seen[max(0, high - confirming) : high + confirming] = True
+            self._confirm(number, high, _CONFIRMING if sure else _CONFIRMING_UNSURE)
             return
         if len(between) <= _PROBES:
             stretch.seen[low + 1 : high] = True
@@ -255,6 +257,17 @@ class AdaptivePictures:
             place - back for place in changes[:_PROBES] for back in (1, 1 + _CODED_LATE) if place - back in between
         ]
         stretch.seen[probes or np.linspace(low, high, _PROBES + 2).round().astype(int)[1:-1]] = True
+
+    def _confirm(self, number: int, border: int, confirming: int) -> None:
+        """Order some pictures on each side of a border; they can lie in the parts before and after."""
+        stretch = self._stretches[number]
+        start, end = border - confirming, border + confirming
+        stretch.seen[max(0, start) : end] = True
+        before, after = self._stretches.get(number - 1), self._stretches.get(number + 1)
+        if start < 0 and before is not None:
+            before.seen[start:] = True
+        if end > len(stretch.seen) and after is not None:
+            after.seen[: end - len(stretch.seen)] = True
 
 
 def _changes(part: Part, times: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -310,6 +323,14 @@ def _upper_bound(hits: int, pictures: int) -> float:
     low, high = hits / pictures, 1.0
     for _ in range(60):
         middle = (low + high) / 2
-        few = sum(math.comb(pictures, k) * middle**k * (1 - middle) ** (pictures - k) for k in range(hits + 1))
+        few = math.fsum(_chance(k, pictures, middle) for k in range(hits + 1))
         low, high = (middle, high) if few > 1 - _CONFIDENCE else (low, middle)
     return high
+
+
+def _chance(hits: int, pictures: int, share: float) -> float:
+    """How likely exactly so many hits are; by logarithms, since the ways to choose them overflow a float."""
+    if not 0 < share < 1:
+        return float(hits == round(pictures * share))
+    ways = math.lgamma(pictures + 1) - math.lgamma(hits + 1) - math.lgamma(pictures - hits + 1)
+    return math.exp(ways + hits * math.log(share) + (pictures - hits) * math.log1p(-share))

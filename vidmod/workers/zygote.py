@@ -207,6 +207,8 @@ def _warm_up(request: Json) -> Handler:
     if (cv2 := sys.modules.get("cv2")) is not None:
         cv2.setNumThreads(1)
     _check_single_thread()
+    # Garbage collection in workers need not look at it, nor make pages of it their own by writing reference counts.
+    gc.freeze()
     return cast(Handler, handler)
 
 
