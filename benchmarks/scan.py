@@ -48,7 +48,8 @@ FIRST_FRAME_SECONDS, HELP_SECONDS, MEMORY_MB = 2.0, 0.3, 900.0
 COLUMNS = ["", "process s", "start-up s", "work s", "times real time", "CPU s", "peak MB", "count", "rounds, s"]
 _CHUNK_BYTES = 1 << 22
 _KIB, _MB = 1024, 1_000_000
-_WATCH_SECONDS = 0.25
+# Seldom: to look is to hold the process up for some milliseconds.
+_WATCH_SECONDS = 1.5
 
 Work = Callable[[], int]
 
@@ -71,7 +72,7 @@ class Run:
         work: Seconds of the work itself; None where `startup` is.
         cpu: Seconds of processor time, all threads.
         peak_mb: Largest resident memory of the process and those that it started, in 10^6 bytes; what they
-            share counts once. Looked at every quarter of a second.
+            share counts once. Looked at every second and a half.
         count: Frames or samples that it worked on; None if it does not say.
         note: What it ran on.
     """

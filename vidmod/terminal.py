@@ -32,6 +32,7 @@ def console(*, quiet: bool = False) -> Console:
 def summary(timeline: Timeline) -> RenderableType:
     """Everything that a person wants to know first; fits 80 columns."""
     parts: list[RenderableType] = [_headline(timeline), Text(_looked_at(timeline), style="dim")]
+    parts += [Text(f"  {line}", style="dim") for line in _audits(timeline)]
     if timeline.samples:
         parts.append(_strip(timeline))
     if timeline.segments:
@@ -45,7 +46,9 @@ def summary(timeline: Timeline) -> RenderableType:
 def _headline(timeline: Timeline) -> Text:
     source = timeline.source
     text = Text()
-    text.append(source["name"], style="bold")
+    name = source["name"]
+    # A file's name is a stranger's text: no escape sequence of it reaches the terminal.
+    text.append(name if name.isprintable() else repr(name), style="bold")
     video = source["video"]
     if video is not None:
         turned = video["rotation"] in (-90, 90)
@@ -74,6 +77,16 @@ def _looked_at(timeline: Timeline) -> str:
         if seconds:
             parts.append(f"{seconds:.1f} s {state}")
     return ", ".join(parts)
+
+
+def _audits(timeline: Timeline) -> list[str]:
+    """What adaptive sampling may have missed."""
+    return [
+        f"of {row['unseen_seconds']:.0f} s that nothing spoke for, at most {row['upper_bound']:.1%} may hold something "
+        f"({row['confidence']:.0%} sure, by {row['pictures']} pictures at random)"
+        for row in timeline.provenance["sampling"].get("audits", [])
+        if row["pictures"]
+    ]
 
 
 def _models_line(timeline: Timeline) -> str:
