@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from vidmod._version import __version__
+from vidmod.allocation import return_large_blocks
 from vidmod.errors import NotVideoError, OutputError, SourceError, UsageError, VidmodError
 from vidmod.timebase import parse_time
 
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
 
 DONE, INTERNAL, USAGE, FLAGGED, UNSCANNED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 _SUFFIX = ".timeline.json"
-# From malloc.h.
-_M_MMAP_THRESHOLD = -3
-_LARGE_BLOCK_BYTES = 128 * 1024
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -169,7 +167,7 @@ def scan(
     from vidmod.models.weights import cache_folder
     from vidmod.scanning import Scanner, ScanSettings
 
-    _return_memory()
+    return_large_blocks()
     scan_settings = ScanSettings(
         models=tuple(name for name in models.split(",") if name),
         policy=_policy(policy_path),
@@ -511,18 +509,6 @@ def _weights(pairs: tuple[str, ...]) -> dict[str, Path]:
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
-
-
-def _return_memory() -> None:
-    """Have the C library give large blocks back when they are freed.
-
-    glibc raises the size from which it does so whenever such a block is freed, up to 32 MiB; packets
-    and batches then fragment its heaps, and the memory of a long scan creeps up.
-    """
-    import ctypes
-
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES)
 
 
 def main() -> None:

@@ -22,6 +22,8 @@ _STYLES = {"pass": "green", "review": "yellow", "block": "bold red"}
 _BARS = "▁▂▃▄▅▆▇█"
 _STRIP_COLUMNS = 60
 _MAX_ROWS = 20
+# Fewer pictures at random bound nothing that is worth a line; the timeline has them all the same.
+_FEWEST_AUDITED = 5
 
 
 def console(*, quiet: bool = False) -> Console:
@@ -85,7 +87,7 @@ def _audits(timeline: Timeline) -> list[str]:
         f"of {row['unseen_seconds']:.0f} s that nothing spoke for, at most {row['upper_bound']:.1%} may hold something "
         f"({row['confidence']:.0%} sure, by {row['pictures']} pictures at random)"
         for row in timeline.provenance["sampling"].get("audits", [])
-        if row["pictures"]
+        if row["pictures"] >= _FEWEST_AUDITED
     ]
 
 

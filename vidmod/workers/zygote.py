@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, cast
 
+from vidmod.allocation import return_large_blocks
 from vidmod.containment import Limits, enclose
 from vidmod.workers.endings import MAX_DETAIL_CHARACTERS
 from vidmod.workers.link import Link
@@ -207,6 +208,7 @@ def _warm_up(request: Json) -> Handler:
     if (cv2 := sys.modules.get("cv2")) is not None:
         cv2.setNumThreads(1)
     _check_single_thread()
+    return_large_blocks()
     # Garbage collection in workers need not look at it, nor make pages of it their own by writing reference counts.
     gc.freeze()
     return cast(Handler, handler)
