@@ -211,7 +211,7 @@ class TestFailure:
         output = tmp_path / "out.json"
         output.write_text("before", "utf-8")
         command = [sys.executable, "-m", "vidmod", "scan", str(DEMO), "-o", str(output), "--json-log"]
-        command += ["--sampling", "all"]
+        command += ["--sampling", "all", "--fresh"]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
             assert process.stderr is not None
             for line in process.stderr:

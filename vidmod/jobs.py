@@ -397,7 +397,7 @@ class FileJob:
     def _judged_again(self, found: Timeline) -> Timeline:
         note = f"Judged again from the scan of {found.provenance['created']}; --fresh scans again."
         notes = (*(text for text in found.notes if not text.startswith("Judged again from")), note)
-        source = {**found.source, "name": self.path.name}
+        source = {**found.source, "name": self._name}
         return judge(dataclasses.replace(found, source=source, notes=notes), self._policy)
 
     def _assembled(self, sha256: str, models: Sequence[Model]) -> Timeline:
@@ -435,6 +435,11 @@ class FileJob:
             provenance=self._provenance(models),
         )
 
+    @property
+    def _name(self) -> str:
+        """The file's name as text that any JSON can hold."""
+        return os.fsencode(self.path.name).decode("utf-8", "replace")
+
     def _source(self, sha256: str) -> Json:
         first = self._streams[0] if self._streams else None
         coverage = first.coverage if first is not None else ()
@@ -442,13 +447,14 @@ class FileJob:
         end = coverage[-1].end_seconds if coverage else start
         facts = self._facts
         return {
-            "name": self.path.name,
+            "name": self._name,
             "sha256": sha256,
             "size_bytes": self._before.st_size,
             "format": None if facts is None else facts.format,
             "start_seconds": start,
             "duration_seconds": round(end - start, 6),
             "stream": 0 if first is None else first.stream,
+            "kind": "video" if first is None else first.kind,
             "video": None if first is None else first.video,
             "audio": [] if facts is None else [dataclasses.asdict(track) for track in facts.audio],
         }

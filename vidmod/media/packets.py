@@ -66,9 +66,9 @@ def hidden_positions(source: Path | Medium, container: InputContainer, index: in
     if not container.format.name.startswith("mov"):
         return frozenset()
     stream = container.streams[index]
-    shown, marked = _positions(stream)
-    if len(shown) == stream.frames and not marked:
+    if _is_shown_whole(stream):
         return frozenset()
+    shown, _ = _positions(stream)
     medium = Medium.of(source)
     position = None if medium.descriptor is None else os.lseek(medium.descriptor, 0, os.SEEK_CUR)
     try:
@@ -79,6 +79,19 @@ def hidden_positions(source: Path | Medium, container: InputContainer, index: in
         if medium.descriptor is not None and position is not None:
             os.lseek(medium.descriptor, position, os.SEEK_SET)
     return frozenset(every - shown)
+
+
+def _is_shown_whole(stream: Stream) -> bool:
+    """Whether the index has every packet and hides none; without holding an hour's worth of positions."""
+    count = 0
+    before = -1
+    for entry in stream.index_entries:
+        # Packets out of order in the file may repeat a position: then they are counted one by one.
+        if entry.is_discard or entry.pos <= before:
+            return False
+        before = entry.pos
+        count += 1
+    return count == stream.frames
 
 
 def _positions(stream: Stream) -> tuple[set[int], int]:
