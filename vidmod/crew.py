@@ -246,10 +246,10 @@ class Crew:
         inputs = []
         place = 0
         for model, geometry in zip(self._models(), item.seen.geometries, strict=True):
-            spec = model.manifest.input
-            size = spec.height * spec.width * 3
-            inputs.append(ModelInput(pixels[place : place + size].reshape(spec.height, spec.width, 3), geometry))
-            place += size
+            shape = model.manifest.preparation
+            image = pixels[place : place + shape.image_bytes].reshape(shape.height, shape.width, 3)
+            inputs.append(ModelInput(image, geometry))
+            place += shape.image_bytes
         return inputs
 
 

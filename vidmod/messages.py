@@ -17,7 +17,6 @@ from vidmod.models.images import Geometry
 from vidmod.models.manifest import Preparation
 
 Json = dict[str, Any]
-_MAX_TEXT = 4000
 
 
 class ReadingSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,10 +79,6 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
 
     kind: str
     message: str
-
-    def __post_init__(self) -> None:
-        if len(self.message) > _MAX_TEXT:
-            raise ValueError("The message is too long.")
 
 
 class Found(msgspec.Struct, frozen=True, tag="found"):

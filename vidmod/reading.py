@@ -81,7 +81,7 @@ class _Reading:
             try:
                 match task:
                     case ProbeTask():
-                        self._send(Probed(probe(self._medium)))
+                        self._send(Probed(probe(self._medium, lambda: self._send(Working()))))
                     case SurveyTask():
                         self._survey(task)
                     case LookTask():

@@ -320,7 +320,7 @@ class StreamJob:
         part = errand.look.part
         if part.sound and errand.look.wanted is not None and pts not in part.times:
             raise ValueError("A picture that is not in the part.")
-        if not self._is_in_range(pts, end_pts) and self._start is None:
+        if not self._is_in_range(pts, end_pts):
             raise ValueError("A picture that was not asked for.")
         errand.unjudged += 1
         self._unjudged += 1

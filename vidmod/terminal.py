@@ -84,8 +84,8 @@ def _looked_at(timeline: Timeline) -> str:
 def _audits(timeline: Timeline) -> list[str]:
     """What adaptive sampling may have missed."""
     return [
-        f"of {row['unseen_seconds']:.0f} s that nothing spoke for, at most {row['upper_bound']:.1%} may hold something "
-        f"({row['confidence']:.0%} sure, by {row['pictures']} pictures at random)"
+        f"of the pictures in {row['unseen_seconds']:.0f} s that nothing spoke for, at most {row['upper_bound']:.1%} "
+        f"may show something ({row['confidence']:.0%} sure, by {row['pictures']} pictures at random)"
         for row in timeline.provenance["sampling"].get("audits", [])
         if row["pictures"] >= _FEWEST_AUDITED
     ]

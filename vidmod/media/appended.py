@@ -6,6 +6,7 @@ Demuxers stop where the first file ends, or never look outside of it; other play
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 _SIGNATURES = {
     "MP4": (
@@ -34,21 +35,22 @@ _HEAD_BYTES = 64
 _MAX_BOXES = 1_000_000
 
 
-def appended_files(descriptor: int, format_name: str) -> list[str]:
+def appended_files(descriptor: int, format_name: str, alive: Callable[[], None]) -> list[str]:
     """In words, each further file that there seems to be.
 
     Args:
         descriptor: The file; its position is left where it is.
         format_name: FFmpeg's name of what is read.
+        alive: Called now and then: a large file takes its time.
     """
     if format_name.startswith("mov"):
-        return _behind_boxes(descriptor)
+        return _behind_boxes(descriptor, alive)
     if format_name.removesuffix("_pipe").startswith(_SEARCHED):
-        return _searched(descriptor, _HEAD_BYTES)
+        return _searched(descriptor, _HEAD_BYTES, alive)
     return []
 
 
-def _searched(descriptor: int, start: int) -> list[str]:
+def _searched(descriptor: int, start: int, alive: Callable[[], None]) -> list[str]:
     found: dict[str, int] = {}
     position = start
     while len(data := os.pread(descriptor, _CHUNK_BYTES + _OVERLAP_BYTES, position)) > 0:
@@ -57,10 +59,11 @@ def _searched(descriptor: int, start: int) -> list[str]:
             if places:
                 found.setdefault(name, position + min(places))
         position += _CHUNK_BYTES
+        alive()
     return [f"another file ({name}) seems to begin near byte {place}" for name, place in found.items()]
 
 
-def _behind_boxes(descriptor: int) -> list[str]:
+def _behind_boxes(descriptor: int, alive: Callable[[], None]) -> list[str]:
     """Walk the boxes of an MP4 (ISO/IEC 14496-12, 4.2): a second header, or what is no box any more."""
     size = os.fstat(descriptor).st_size
     position, kinds = 0, set()
@@ -76,7 +79,7 @@ def _behind_boxes(descriptor: int) -> list[str]:
         if kind in (b"ftyp", b"moov") and kind in kinds:
             return [f"another file (MP4) begins at byte {position}"]
         if length < 8 or not kind.isascii():
-            return _searched(descriptor, position)
+            return _searched(descriptor, position, alive)
         kinds.add(kind)
         position += length
         if position >= size:

@@ -7,6 +7,7 @@ A claim is never a fact: nothing is sized by a header, and what was decoded is t
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -124,8 +125,12 @@ def _is_text(head: bytes) -> bool:
     return True
 
 
-def probe(source: Path | Medium) -> Probe:
-    """Read what the file's headers claim.
+def probe(source: Path | Medium, alive: Callable[[], None] = lambda: None) -> Probe:
+    """Read what the file's headers claim, and in some formats all of it for what they leave out.
+
+    Args:
+        source: A local file.
+        alive: Called now and then while that goes on.
 
     Raises:
         SourceError: The file cannot be opened.
@@ -136,7 +141,7 @@ def probe(source: Path | Medium) -> Probe:
         tracks = _tracks(container)
         if not tracks:
             kinds = sorted({stream.type for stream in container.streams})
-            unlisted = unlisted_video(path, container)
+            unlisted = unlisted_video(path, container, alive)
             if unlisted:
                 raise UndecodableError(f"{path}: {unlisted[0]}, so it cannot be looked at.")
             if "audio" in kinds:
@@ -154,7 +159,7 @@ def probe(source: Path | Medium) -> Probe:
             duration_seconds=None if duration is None else duration * _MICROSECONDS,
             tracks=tracks,
             audio=audio,
-            unlisted=tuple(unlisted_video(path, container)[:_MAX_UNLISTED]),
+            unlisted=tuple(unlisted_video(path, container, alive)[:_MAX_UNLISTED]),
             still=container.format.name in STILL_FORMATS or _is_still(container),
         )
 

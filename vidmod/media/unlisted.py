@@ -8,7 +8,7 @@ track that was never declared ends the reading of its cluster without a word.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,26 +32,28 @@ _MASTERS = frozenset((0x18538067, 0x1654AE6B, 0xAE, 0x1F43B675, 0xA0))
 _TRACK_NUMBER, _TRACK_TYPE, _SIMPLE_BLOCK, _BLOCK = 0xD7, 0x83, 0xA3, 0xA1
 _MAX_ELEMENTS = 20_000_000
 _ELEMENT_BYTES, _WINDOW_BYTES = 32, 4096
+_SIGN_OF_LIFE = 10_000
 
 
-def unlisted_video(medium: Medium, container: InputContainer) -> list[str]:
+def unlisted_video(medium: Medium, container: InputContainer, alive: Callable[[], None]) -> list[str]:
     """In words, each video that the file announces and that nobody will decode; empty for other formats.
 
     Args:
         medium: The file.
         container: The same file, opened; its position is left where it is.
+        alive: Called now and then: a large file takes its time.
     """
     if medium.descriptor is not None:
-        return _unlisted(medium, container, medium.descriptor)
+        return _unlisted(medium, container, medium.descriptor, alive)
     descriptor = os.open(Path(medium.name), os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return _unlisted(medium, container, descriptor)
+        return _unlisted(medium, container, descriptor, alive)
     finally:
         os.close(descriptor)
 
 
-def _unlisted(medium: Medium, container: InputContainer, descriptor: int) -> list[str]:
-    found = appended_files(descriptor, container.format.name)
+def _unlisted(medium: Medium, container: InputContainer, descriptor: int, alive: Callable[[], None]) -> list[str]:
+    found = appended_files(descriptor, container.format.name, alive)
     if len(container.streams) >= medium.max_streams:
         found.append(f"there may be more than the {medium.max_streams} streams that are looked for")
     readers = {
@@ -65,18 +67,19 @@ def _unlisted(medium: Medium, container: InputContainer, descriptor: int) -> lis
     if reader is None:
         return found
     listed = [stream.id for stream in container.streams.video]
-    return found + reader(descriptor, listed)
+    return found + reader(descriptor, listed, alive)
 
 
-def _chunks(descriptor: int, overlap: int = 0) -> Iterator[tuple[int, bytes]]:
+def _chunks(descriptor: int, alive: Callable[[], None], overlap: int) -> Iterator[tuple[int, bytes]]:
     """The file piece by piece, each with where it begins; by position, since others read through the descriptor."""
     position = 0
     while len(data := os.pread(descriptor, _CHUNK_BYTES + overlap, position)) > overlap:
         yield position, data
+        alive()
         position += _CHUNK_BYTES
 
 
-def _in_transport_stream(descriptor: int, listed: Sequence[int]) -> list[str]:
+def _in_transport_stream(descriptor: int, listed: Sequence[int], alive: Callable[[], None]) -> list[str]:
     found: dict[int, int] = {}
     kinds: dict[int, set[int]] = {}
     maps: set[int] = set()
@@ -84,7 +87,7 @@ def _in_transport_stream(descriptor: int, listed: Sequence[int]) -> list[str]:
     offset = next((at for at in range(_TS_PACKET_BYTES) if head[at::_TS_PACKET_BYTES][:3] == b"GGG"), None)
     if offset is None:
         return []
-    for position, data in _chunks(descriptor, offset):
+    for position, data in _chunks(descriptor, alive, offset):
         usable = (len(data) - offset) // _TS_PACKET_BYTES * _TS_PACKET_BYTES
         rows: NDArray[np.uint8] = np.frombuffer(data, np.uint8, usable, offset).reshape(-1, _TS_PACKET_BYTES)
         pids = (rows[:, 1].astype(np.int32) & 0x1F) << 8 | rows[:, 2]
@@ -136,10 +139,10 @@ def _entries(payload: bytes) -> Iterator[tuple[int, int]]:
         at += 5 + (int.from_bytes(section[at + 3 : at + 5], "big") & 0x0FFF)
 
 
-def _in_program_stream(descriptor: int, listed: Sequence[int]) -> list[str]:
+def _in_program_stream(descriptor: int, listed: Sequence[int], alive: Callable[[], None]) -> list[str]:
     """Packs of a stream id from 0xE0 to 0xEF; no video codec's own start codes lie there."""
     found: dict[int, int] = {}
-    for position, data in _chunks(descriptor, 3):
+    for position, data in _chunks(descriptor, alive, 3):
         values: NDArray[np.uint8] = np.frombuffer(data, np.uint8)
         codes = (values[:-3] == 0) & (values[1:-2] == 0) & (values[2:-1] == 1) & (values[3:] >> 4 == 0xE)
         for place in np.flatnonzero(codes).tolist():
@@ -152,11 +155,13 @@ def _in_program_stream(descriptor: int, listed: Sequence[int]) -> list[str]:
     ]
 
 
-def _in_flash(descriptor: int, listed: Sequence[int]) -> list[str]:
+def _in_flash(descriptor: int, listed: Sequence[int], alive: Callable[[], None]) -> list[str]:
     """Video tags, by their codec (Adobe's FLV specification, E.4.3.1)."""
     codecs: dict[int, int] = {}
     position = int.from_bytes(os.pread(descriptor, 4, 5), "big") + 4
-    for _ in range(_MAX_FLV_TAGS):
+    for number in range(_MAX_FLV_TAGS):
+        if number % _SIGN_OF_LIFE == 0:
+            alive()
         head = os.pread(descriptor, _FLV_TAG_BYTES + 1, position)
         if len(head) <= _FLV_TAG_BYTES:
             break
@@ -172,14 +177,16 @@ def _in_flash(descriptor: int, listed: Sequence[int]) -> list[str]:
     return ["the video changes its codec"] if len(plain) > 1 else []
 
 
-def _in_matroska(descriptor: int, listed: Sequence[int]) -> list[str]:
+def _in_matroska(descriptor: int, listed: Sequence[int], alive: Callable[[], None]) -> list[str]:
     """Video tracks that FFmpeg left out, and blocks of tracks that were not declared."""
     size = os.fstat(descriptor).st_size
     declared: set[int] = set()
     used: dict[int, int] = {}
     window, base = b"", 0
     position = pictures = 0
-    for _ in range(_MAX_ELEMENTS):
+    for number in range(_MAX_ELEMENTS):
+        if number % _SIGN_OF_LIFE == 0:
+            alive()
         if position >= size:
             break
         if not base <= position <= base + len(window) - _ELEMENT_BYTES:

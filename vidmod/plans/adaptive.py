@@ -57,11 +57,11 @@ class Audit(msgspec.Struct, frozen=True):
     """What a random look at the stretches found that nothing spoke for.
 
     Attributes:
-        pictures: How many were chosen, each as likely as any other.
+        pictures: How many were looked at, chosen each as likely as any other.
         hits: How many of them were enough for a reviewer.
-        unseen_seconds: How much time nothing spoke for.
-        upper_bound: The share of that time that may hold something, with `confidence`; 1 without a
-            picture. By Clopper and Pearson; with no hit 1 - (1 - confidence)**(1 / pictures).
+        unseen_seconds: For how long pictures are shown that nothing spoke for.
+        upper_bound: The share of those pictures that may show something, with `confidence`; 1 without a
+            look. By Clopper and Pearson; with no hit 1 - (1 - confidence)**(1 / pictures).
     """
 
     pictures: int
@@ -210,9 +210,11 @@ class AdaptivePictures:
 
     def _close_audit(self, scores: Scores) -> None:
         assert self.audit is not None
-        hits = sum(max(scores.get(pts, (0.0,)), default=0.0) >= 1 for pts in self._audited)
-        bound = _upper_bound(hits, len(self._audited))
-        self.audit = Audit(len(self._audited), hits, self.audit.unseen_seconds, round(bound, 6))
+        # What could not be decoded was not looked at, and bounds nothing.
+        looked = [scores[pts] for pts in self._audited if pts in scores]
+        hits = sum(max(found, default=0.0) >= 1 for found in looked)
+        bound = _upper_bound(hits, len(looked))
+        self.audit = Audit(len(looked), hits, self.audit.unseen_seconds, round(bound, 6))
         if hits:
             for stretch in self._stretches.values():
                 self._fill(stretch, self._close)
