@@ -150,6 +150,15 @@ def test_losses_in_avi_are_placed_by_decoding_time(tmp_path: Path) -> None:
     assert_sound(rows, ledger)
 
 
+def test_reading_through_a_large_file_gives_signs_of_life(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.ts", Video(count=20))
+    packet = b"\x47\x1f\xff\x10" + bytes(184)  # PID 0x1FFF: nothing, to fill up
+    path.write_bytes(path.read_bytes() + packet * 120_000)
+    signs: list[None] = []
+    assert probe(path, lambda: signs.append(None)).unlisted == ()
+    assert len(signs) == 3, "one for each ten megabytes"
+
+
 # Cut off --------------------------------------------------------------------------------------
 
 

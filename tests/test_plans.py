@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from vidmod import plans
 from vidmod.media import Part
 from vidmod.media.parts import ANEW, PICTURE, REFERENCE, Shown
-from vidmod.plans import AdaptivePictures, Audit, Look, Plan, UniformPictures, adaptive
+from vidmod.plans import AdaptivePictures, Audit, Look, Plan, UniformPictures, adaptive, Scores
 from vidmod.plans.plan import EveryPicture, KeyPictures
 from vidmod.sampling import Uniform
 
@@ -526,6 +526,16 @@ class TestAudit:
         audited = self.audit(7)[1].rounds[0]
         found, _ = self.audit(7, lambda pts: (0.99 if pts in audited else 0.0,))
         assert found.hits == 0
+
+    def test_what_could_not_be_decoded_bounds_nothing(self) -> None:
+        plan = create_adaptive(7)
+        first = [pts for part in self.CALM for pts in plan.found(part, part.pictures(), last=part.last).wanted or ()]
+        scores: Scores = dict.fromkeys(first, (0.0,))
+        chosen = [pts for look in plan.proceed(scores) for pts in look.wanted or ()]
+        plan.proceed({**scores, **dict.fromkeys(chosen[1:], (0.0,))})
+        assert plan.audit is not None
+        assert plan.audit.pictures == len(chosen) - 1
+        assert plan.audit.upper_bound == pytest.approx(1 - 0.05 ** (1 / (len(chosen) - 1)), abs=1e-6)
 
     def test_what_will_be_looked_at_closely_is_not_audited(self) -> None:
         """It is for where nothing speaks: 200 to 400 s are looked at anyway."""
