@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from vidmod import plans
 from vidmod.media import Part
 from vidmod.media.parts import ANEW, PICTURE, REFERENCE, Shown
-from vidmod.plans import AdaptivePictures, Audit, Look, Plan, UniformPictures, adaptive, Scores
+from vidmod.plans import AdaptivePictures, Audit, Look, Plan, Scores, UniformPictures, adaptive
 from vidmod.plans.plan import EveryPicture, KeyPictures
 from vidmod.sampling import Uniform
 
