@@ -14,6 +14,7 @@ from itertools import islice
 
 import numpy as np
 
+from vidmod.allocation import return_free_memory
 from vidmod.errors import VidmodError
 from vidmod.jobs import FileJob
 from vidmod.messages import ReplyType, Seen, Task, decode, encode
@@ -197,6 +198,8 @@ class Crew:
             self._waiting.append(_Waiting(hand.worker, hand.job, errand, reply))
         if done:
             hand.tasks.popleft()
+            # What is remembered of a film lies among messages that are gone; over hours the holes add up.
+            return_free_memory()
         # Whoever gets on is not late.
         hand.worker.expect(self._settings.limits.chunk_seconds if hand.tasks else None)
 

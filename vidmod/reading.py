@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 
 from vidmod import sampling
+from vidmod.allocation import return_free_memory
 from vidmod.errors import SourceError, UndecodableError
 from vidmod.media import Ledger, Medium, VideoTrack
 from vidmod.media.demuxer import Demuxer
@@ -86,6 +87,8 @@ class _Reading:
                         self._survey(task)
                     case LookTask():
                         self._look(task)
+                        # Packets of all sizes leave holes among what stays; over a film they add up.
+                        return_free_memory()
             except SourceError as exc:
                 self._send(Failed(type(exc).__name__, str(exc)[:1000]))
 
@@ -99,6 +102,7 @@ class _Reading:
                 self._send(Working())
             else:
                 self._send(Found(item) if isinstance(item, Part) else SurveyDone(item))
+        return_free_memory()
 
     def _look(self, task: LookTask) -> None:
         self._picture = None
@@ -117,6 +121,8 @@ class _Reading:
         if self._sparse is None or self._sparse[0] != track:
             self._release()
             demuxer = Demuxer(self._medium, track)
+            # What FFmpeg reads an index from is twice as large as the index.
+            return_free_memory()
             self._sparse = (track, demuxer, SparseReader(demuxer))
         return self._sparse[2]
 

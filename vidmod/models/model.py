@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vidmod.models.decoding import decode
 from vidmod.models.images import ModelInput
@@ -29,6 +30,8 @@ class Model:
         self.weights = weights
         self._session = session
         self.info = session.info
+        # Kept, because fresh pages for every batch cost a twentieth of what the network does.
+        self._batch: NDArray[np.uint8] | None = None
 
     @classmethod
     def load(
@@ -74,9 +77,12 @@ class Model:
         return [prediction for chunk in chunks for prediction in self._predict_batch(chunk, size)]
 
     def _predict_batch(self, chunk: Sequence[ModelInput], size: int) -> list[Predictions]:
-        images = np.zeros((size, *chunk[0].image.shape), np.uint8)
+        images = self._batch
+        if images is None:
+            images = self._batch = np.empty((size, *chunk[0].image.shape), np.uint8)
         for row, item in zip(images, chunk, strict=False):
             row[:] = item.image
+        images[len(chunk) :] = 0
         output = self._session.infer(images)[: len(chunk)]
         return decode(output, self.manifest, [item.geometry for item in chunk])
 

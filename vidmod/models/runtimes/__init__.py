@@ -42,7 +42,7 @@ class Session(Protocol):
         """Run N×H×W×3 uint8 images of the manifest's size and channel order; any N >= 1.
 
         Returns:
-            The manifest's output, float32, with N first.
+            The manifest's output, float32, with N first; it may be overwritten by the next call.
 
         Raises:
             InferenceError: The network failed.

@@ -87,7 +87,7 @@ class OpenVinoSession:
             raise InferenceError("This session is closed.")
         try:
             self._request.infer({0: images}, share_inputs=True)
-            return np.array(self._request.get_tensor(self._output).data, np.float32)
+            return np.asarray(self._request.get_tensor(self._output).data, np.float32)
         except RuntimeError as exc:
             raise InferenceError(f"OpenVINO failed on a batch of {len(images)} ({exc}).") from exc
 
