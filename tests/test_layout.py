@@ -20,6 +20,7 @@ ORDER = (
     "schema",
     "timebase",
     "outputs",
+    "digest",
     "media",
     "predictions",
     "models",
@@ -38,6 +39,7 @@ ORDER = (
     "plans",
     "settings",
     "streams",
+    "describing",
     "jobs",
     "crew",
     "scanning",
@@ -100,9 +102,9 @@ def test_foreign_libraries_have_one_importer(name: str, path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "path"), modules(), ids=lambda value: str(value).rpartition("vidmod/")[2])
-def test_only_jobs_start_threads(name: str, path: Path) -> None:
+def test_only_few_start_threads(name: str, path: Path) -> None:
     if {"threading", "multiprocessing"} & imported(path):
-        assert name in ("jobs", "workers")
+        assert name in ("digest", "workers")
 
 
 def test_public_names() -> None:

@@ -278,12 +278,21 @@ def test_a_pipe_is_refused_without_waiting_for_a_writer(tmp_path: Path) -> None:
         probe(pipe)
 
 
+def test_a_file_that_becomes_a_pipe_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe, file = tmp_path / "pipe.mp4", make(tmp_path / "a.mp4")
+    os.mkfifo(pipe)
+    before = file.stat()
+    monkeypatch.setattr(Path, "stat", lambda _: before)
+    with pytest.raises(NotVideoError, match="pipe"):
+        probe(pipe)
+
+
 def test_an_unreadable_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: Path, *_: object, **__: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
     path = make(tmp_path / "a.mp4")
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(SourceUnreadableError, match=r"cannot be read \(Permission denied\)"):
         probe(path)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from fractions import Fraction
@@ -186,10 +187,14 @@ class TestBadInput:
         path = tmp_path / "secret.mp4"
         path.write_bytes(b"x")
 
-        def refuse(*_: Any, **__: Any) -> None:
-            raise PermissionError(13, "Permission denied")
+        usual = os.open
 
-        monkeypatch.setattr(Path, "open", refuse)  # root may read everything, so modes prove nothing
+        def refuse(target: Any, *rest: Any, **named: Any) -> int:
+            if target == path:
+                raise PermissionError(13, "Permission denied")
+            return usual(target, *rest, **named)
+
+        monkeypatch.setattr(os, "open", refuse)  # root may read everything, so modes prove nothing
         with pytest.raises(SourceUnreadableError, match=r"Permission denied.*Check its permissions"):
             scanner.scan(path)
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import hashlib
 import os
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -19,14 +17,15 @@ from pathlib import Path
 import msgspec
 
 from vidmod._version import __version__
+from vidmod.describing import is_whole, model_json, notes_of, stream_name, unseen, video_json
+from vidmod.digest import Digest
 from vidmod.errors import NotVideoError, SourceError, SourceUnreadableError
 from vidmod.judging import find_segments, judge, verdict_of
-from vidmod.media import Ledger, Probe, VideoTrack, check_readable
+from vidmod.media import Probe, VideoTrack, open_readable
 from vidmod.messages import (
     Failed,
     Found,
     LookDone,
-    Picture,
     Probed,
     ProbeTask,
     ReadingSettings,
@@ -45,7 +44,6 @@ from vidmod.settings import ScanSettings
 from vidmod.streams import Errand, StreamJob
 from vidmod.timeline import Json, Segment, Status, StreamScan, Timeline
 
-_HASH_CHUNK_BYTES = 1 << 20
 # What --stop-at looks back on; far longer than smoothing reaches.
 _STOP_WINDOW_SAMPLES = 240
 
@@ -87,11 +85,10 @@ class FileJob:
         self._settings = settings
         self._manifests = manifests
         self._policy = policy
-        check_readable(path)
-        self.descriptor = _opened(path)
+        self.descriptor = open_readable(path)
         self._before = os.fstat(self.descriptor)
-        self._hash = _Hash(path, self.descriptor)
-        self._hash.start()
+        self._digest = Digest(path, self.descriptor)
+        self._digest.start()
         self._recall = None if recall is None else recall(self._before.st_size)
         self._found: Timeline | None = None
         self._probe_state = "hash" if self._recall is not None and self._recall.is_promising else "due"
@@ -111,7 +108,7 @@ class FileJob:
 
     def close(self) -> None:
         """Let go of the file; more than once is fine."""
-        self._hash.close()
+        self._digest.close()
         if self._recall is not None:
             self._recall.close()
         if self.descriptor >= 0:
@@ -305,9 +302,9 @@ class FileJob:
             track = self._tracks.popleft()
             if self._stopped or self._given_up is not None:
                 why = "stopped before" if self._stopped else "given up before"
-                self._notes.append(f"{_stream_name(track)} was not looked at: {why}.")
+                self._notes.append(f"{stream_name(track)} was not looked at: {why}.")
                 if not self._stopped:
-                    self._streams.append(_unseen(track))
+                    self._streams.append(unseen(track))
                 continue
             assert self._facts is not None
             limit = self._settings.limits.max_packets
@@ -322,8 +319,8 @@ class FileJob:
 
     def advance(self) -> None:
         """Go on with what can be gone on with; to be called when something has changed."""
-        if self._recall is not None and self._hash.is_done and not self._recall.was_asked:
-            found = self._recall.find(self._hash.hexdigest())
+        if self._recall is not None and self._digest.is_done and not self._recall.was_asked:
+            found = self._recall.find(self._digest.hexdigest())
             if self._probe_state == "hash":
                 self._probe_state, self._found = "due", found
         stream = self._stream
@@ -341,12 +338,12 @@ class FileJob:
 
     def _finish(self, stream: StreamJob) -> None:
         track = stream.track
-        result, ledger = stream.result(_video_json)
+        result, ledger = stream.result(video_json)
         if self._streams and not ledger.packets and not ledger.truncated and not stream.troubles:
-            self._notes.append(f"{_stream_name(track)} is empty.")
+            self._notes.append(f"{stream_name(track)} is empty.")
             return
-        self._notes += _notes(ledger, track)
-        self._notes += [f"{_stream_name(track)}: {trouble}." for trouble in stream.troubles]
+        self._notes += notes_of(ledger, track)
+        self._notes += [f"{stream_name(track)}: {trouble}." for trouble in stream.troubles]
         self._streams.append(result)
         if stream.audit is not None:
             self._audits.append({"stream": track.index, "kind": track.kind, **msgspec.structs.asdict(stream.audit)})
@@ -379,7 +376,7 @@ class FileJob:
             return None
         if self._refusal is not None:
             raise self._refusal
-        sha256 = self._hash.hexdigest()
+        sha256 = self._digest.hexdigest()
         after = os.fstat(self.descriptor)
         before = self._before
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
@@ -406,7 +403,7 @@ class FileJob:
         if not any(stream.samples for stream in self._streams):
             reason = f"{self.path}: no frame of it can be decoded. Get the file again from where it came."
             return self._unscannable(reason, sha256, models)
-        whole = all(_is_whole(stream) for stream in self._streams) and not self._stopped and not self.is_given_up
+        whole = all(is_whole(stream) for stream in self._streams) and not self._stopped and not self.is_given_up
         whole = whole and not (self._facts and self._facts.unlisted)
         status: Status = "complete" if whole else "partial"
         found = find_segments(self._streams, self._policy)
@@ -464,7 +461,7 @@ class FileJob:
         return {
             "vidmod": __version__,
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "models": [_model_json(model) for model in models],
+            "models": [model_json(model) for model in models],
             "sampling": {
                 "mode": settings.sampling,
                 **({"fps": float(settings.fps)} if settings.sampling == "uniform" else {}),
@@ -485,126 +482,5 @@ def shown_name(path: Path) -> str:
     return text if text.isprintable() else repr(text)
 
 
-def _opened(path: Path) -> int:
-    try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as exc:
-        raise SourceUnreadableError(f"{path}: cannot be read ({exc.strerror}). Check its permissions.") from exc
-
-
 def _reaches(found: Sequence[Segment], verdict: str) -> bool:
     return any(VERDICTS.index(segment.verdict) >= VERDICTS.index(verdict) for segment in found)
-
-
-def _unseen(track: VideoTrack) -> StreamScan:
-    """A stream that nobody came to look at."""
-    return StreamScan(track.index, track.kind, _video_json(track, None), (), (), Ledger().as_json())
-
-
-class _Hash:
-    """SHA-256 of an open file, computed in a thread while the file is scanned."""
-
-    def __init__(self, path: Path, descriptor: int) -> None:
-        self._path = path
-        self._descriptor = descriptor
-        self._digest = hashlib.sha256()
-        self._stop = threading.Event()
-        self._error: OSError | None = None
-        self._thread = threading.Thread(target=self._run, name=f"hash {path.name}", daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def close(self) -> None:
-        """End, done or not."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    @property
-    def is_done(self) -> bool:
-        """Whether :meth:`hexdigest` need not wait."""
-        return not self._thread.is_alive()
-
-    def _run(self) -> None:
-        try:
-            position = 0
-            # By position: others read through the same descriptor.
-            while not self._stop.is_set() and (chunk := os.pread(self._descriptor, _HASH_CHUNK_BYTES, position)):
-                self._digest.update(chunk)
-                position += len(chunk)
-        except OSError as exc:
-            self._error = exc
-
-    def hexdigest(self) -> str:
-        """Wait for the end of the file."""
-        self._thread.join()
-        if self._error is not None:
-            raise SourceUnreadableError(f"{self._path}: cannot be read ({self._error.strerror}).") from self._error
-        return self._digest.hexdigest()
-
-
-def _is_whole(stream: StreamScan) -> bool:
-    """Whether every span was analysed and the account of packets has no loss."""
-    ledger = stream.ledger
-    lossless = not (ledger["lost"] or ledger["unusable"] or ledger["read_errors"] or ledger["truncated"])
-    return lossless and bool(stream.samples) and all(span.state == "analysed" for span in stream.coverage)
-
-
-def _notes(ledger: Ledger, track: VideoTrack) -> list[str]:
-    """What a reader should know of a stream, in words."""
-    rows = (
-        (ledger.lost, "{} of {} packets gave no picture"),
-        (ledger.unusable, "{} pictures have a size or format that cannot be scaled"),
-        (ledger.read_errors, "reading failed {} times"),
-        (ledger.truncated, "the file ends before the stream does"),
-        (ledger.hidden if track.kind == "video" else 0, "{} packets are hidden by an edit list, and looked at apart"),
-        (ledger.damaged, "{} pictures were patched by the decoder"),
-        (ledger.size_changes, "the picture size changes {} times"),
-        (
-            ledger.missing_pts + ledger.backward_pts if track.kind != "cover" else 0,
-            "{} pictures had no usable time; theirs was inferred",
-        ),
-    )
-    return [f"{_stream_name(track)}: {text.format(count, ledger.packets)}." for count, text in rows if count]
-
-
-def _stream_name(track: VideoTrack) -> str:
-    return f"Stream {track.index}" + ("" if track.kind == "video" else f" ({track.kind})")
-
-
-def _video_json(track: VideoTrack, picture: Picture | None) -> Json:
-    """The schema's `video`: what was decoded, or what is claimed where nothing was."""
-    width, height = track.size if picture is None else picture.size
-    rate = track.average_rate
-    return {
-        "codec": track.codec,
-        "width": width,
-        "height": height,
-        "rotation": 0 if picture is None else picture.rotation,
-        "mirrored": False if picture is None else picture.mirrored,
-        "pixel_format": track.pixel_format if picture is None else picture.pixel_format,
-        "average_rate": None if rate is None else f"{rate.numerator}/{rate.denominator}",
-        "time_base": f"{track.time_base.numerator}/{track.time_base.denominator}",
-    }
-
-
-def _model_json(model: Model) -> Json:
-    manifest, info = model.manifest, model.info
-    return {
-        "name": manifest.name,
-        "version": manifest.version,
-        "sha256": model.weights.sha256,
-        "licence": manifest.licence,
-        "runtime": info.runtime,
-        "runtime_version": info.version,
-        "precision": info.precision,
-        "device": info.device,
-        "thresholds": thresholds_of(manifest),
-    }
-
-
-def thresholds_of(manifest: Manifest) -> dict[str, dict[str, float]]:
-    """Label to review and block thresholds, as a policy takes them."""
-    return {label: dataclasses.asdict(pair) for label, pair in manifest.thresholds.items()}

@@ -14,8 +14,9 @@ from typing import Any, Self
 
 from vidmod._version import __version__
 from vidmod.crew import Crew
+from vidmod.describing import thresholds_of
 from vidmod.errors import SourceError
-from vidmod.jobs import FileJob, thresholds_of
+from vidmod.jobs import FileJob
 from vidmod.models import Model, find
 from vidmod.policy import Policy
 from vidmod.recall import Recall

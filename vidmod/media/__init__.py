@@ -5,8 +5,8 @@ load a parser either. What reads is imported by its module.
 """
 
 from vidmod.media.facts import AudioTrack, Medium, Probe, TrackKind, VideoTrack
-from vidmod.media.files import check_readable
+from vidmod.media.files import open_readable
 from vidmod.media.ledger import Ledger
 from vidmod.media.parts import Part
 
-__all__ = ["AudioTrack", "Ledger", "Medium", "Part", "Probe", "TrackKind", "VideoTrack", "check_readable"]
+__all__ = ["AudioTrack", "Ledger", "Medium", "Part", "Probe", "TrackKind", "VideoTrack", "open_readable"]

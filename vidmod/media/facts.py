@@ -90,6 +90,30 @@ class VideoTrack:
             rate = _USUAL_RATE
         return max(1, round(1 / rate / self.time_base))
 
+    @property
+    def declared_end_pts(self) -> int | None:
+        """Up to when it claims to go; None if it makes no claim that can be held to."""
+        if self.duration_pts is None or self.kind == "hidden":
+            return None
+        return (self.start_pts or 0) + self.duration_pts
+
+    def ends_early(self, end_pts: int, other_end_pts: int, packets: int) -> bool:
+        """Whether the claimed end is so late that a picture is missing.
+
+        Args:
+            end_pts: When the last picture ends.
+            other_end_pts: The same of the last packet of other streams, of those that share the claim.
+            packets: How many there are from the stream's beginning to its end.
+        """
+        declared_end, usual = self.declared_end_pts, self.frame_duration_pts
+        if declared_end is None:
+            return False
+        if self.shares_duration:
+            return declared_end > max(end_pts, other_end_pts) + 2 * usual
+        # With an edit list the track's claim can exceed what is shown; the index is then the judge.
+        whole = self.frames > 0 and packets >= self.frames
+        return declared_end >= end_pts + usual and not whole
+
 
 @dataclass(frozen=True, slots=True)
 class AudioTrack:

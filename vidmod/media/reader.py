@@ -347,12 +347,16 @@ class Reader:
             never_given = len(hidden_positions(self._medium, self._demuxer.container, track.index)) - ledger.hidden
             ledger.packets += max(0, never_given)
             ledger.hidden += max(0, never_given)
-        ends_early = self._ends_early()
+        # After a seek, how many packets there are from the beginning is not known.
+        counted = ledger.packets if self._start_pts is None else 0
+        ends_early = ledger.end_pts is not None and track.ends_early(
+            ledger.end_pts, self._demuxer.other_end_pts, counted
+        )
         container = self._demuxer.container
         missing = cut_off(container, track.index, container.size)
         ledger.truncated = ends_early or missing > 0
         if ledger.truncated and ledger.end_pts is not None:
-            declared_end = self._declared_end() or ledger.end_pts + missing * track.frame_duration_pts
+            declared_end = track.declared_end_pts or ledger.end_pts + missing * track.frame_duration_pts
             ledger.add_hole(ledger.end_pts, max(ledger.end_pts, declared_end))
 
     def _close_account(self, done_until: int | None) -> None:
@@ -370,22 +374,6 @@ class Reader:
         ledger.missing_pts = self._clock.missing
         ledger.backward_pts = self._clock.backward
         ledger.holes = union(ledger.holes)
-
-    def _declared_end(self) -> int | None:
-        if self.track.duration_pts is None or self.track.kind == "hidden":
-            return None
-        return (self.track.start_pts or 0) + self.track.duration_pts
-
-    def _ends_early(self) -> bool:
-        """Whether the claimed end is so late that a picture is missing."""
-        declared_end, end, usual = self._declared_end(), self.ledger.end_pts, self.track.frame_duration_pts
-        if declared_end is None or end is None:
-            return False
-        if self.track.shares_duration:
-            return declared_end > max(end, self._demuxer.other_end_pts) + 2 * usual
-        # With an edit list the track's claim can exceed what is shown; the index is then the judge.
-        whole = self._start_pts is None and self.track.frames and self.ledger.packets >= self.track.frames
-        return declared_end >= end + usual and not whole
 
 
 def _is_elsewhere(part: Part, place: int) -> bool:

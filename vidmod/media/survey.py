@@ -295,22 +295,15 @@ class Survey:
     def _surveyed(self, demuxer: Demuxer, *, ended: bool) -> Surveyed:
         """Is the end of the file where the stream was to end?"""
         track, end_pts = self._track, self._ended_at
-        start = track.start_pts or 0
-        declared_end = None if track.duration_pts is None else start + track.duration_pts
+        declared_end = track.declared_end_pts
         truncated = not ended and self._until is None
         if ended:
             missing = cut_off(demuxer.container, track.index, demuxer.container.size)
+            truncated = missing > 0
             if missing:
-                truncated = True
                 declared_end = declared_end or (end_pts or 0) + missing * track.frame_duration_pts
-            elif declared_end is not None and end_pts is not None:
-                if track.shares_duration:
-                    latest = max(end_pts, demuxer.other_end_pts) + 2 * track.frame_duration_pts
-                    truncated = declared_end > latest
-                else:
-                    # With an edit list the track's claim can exceed what is shown; the index is then the judge.
-                    whole = track.frames and self._packets >= track.frames
-                    truncated = declared_end >= end_pts + track.frame_duration_pts and not whole
+            elif end_pts is not None:
+                truncated = track.ends_early(end_pts, demuxer.other_end_pts, self._packets)
         return Surveyed(
             packets=self._packets,
             read_errors=demuxer.read_errors,
