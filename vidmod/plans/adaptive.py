@@ -41,6 +41,8 @@ _AUDIT_SECONDS = 30
 _CONFIDENCE = 0.95
 # How many pictures narrow down a border in one go: every go decodes anew what they refer to.
 _PROBES = 3
+# Pictures between two key pictures, and not between probes.
+_LONG = 20
 # How many pictures on each side make a border certain for smoothing, to which a change is rare: two of which the
 # models are sure, more of others.
 _CONFIRMING = 2
@@ -80,6 +82,7 @@ class _Stretch:
         reference: Whether others may refer to it.
         change: Whether it seems to be a cut, by its size or because it is a key picture before its time.
         cut: Those of them that are worth a look.
+        key: Whether it can be decoded by itself.
         seen: Whether it was ordered.
     """
 
@@ -88,6 +91,7 @@ class _Stretch:
     reference: NDArray[np.bool_]
     change: NDArray[np.bool_]
     cut: NDArray[np.bool_]
+    key: NDArray[np.bool_]
     seen: NDArray[np.bool_]
 
 
@@ -117,15 +121,16 @@ class AdaptivePictures:
         if not part.sound or not shown:
             return Look(part, None if not part.sound else ())
         times = np.array([*(picture.pts for picture in shown), shown[-1].end_pts], np.int64)
+        keys = np.isin(times[:-1], part.key_times())
         stretch = self._stretches[part.number] = _Stretch(
             msgspec.msgpack.encode(part),
             times,
             np.array([picture.reference for picture in shown]),
             change := _changes(part, times),
             _apart(change, times, math.floor(self._close / 2)),
+            keys.copy(),
             np.zeros(len(shown), np.bool_),
         )
-        keys = np.isin(times[:-1], part.key_times())
         distances = np.diff(np.flatnonzero(keys), prepend=-(1 << 30))
         self._longest_run = max(self._longest_run, *distances[1:].tolist(), 0)
         change[np.flatnonzero(keys)[distances < self._longest_run * _EARLY]] = True
@@ -253,12 +258,18 @@ class AdaptivePictures:
         if len(between) <= _PROBES:
             stretch.seen[low + 1 : high] = True
             return
-        # The likeliest place is a cut. What is coded first of a new sight can be shown after some more of it.
-        changes = [int(place) for place in np.flatnonzero(stretch.change[low + 1 : high + 1]) + low + 1]
-        probes = [
-            place - back for place in changes[:_PROBES] for back in (1, 1 + _CODED_LATE) if place - back in between
-        ]
-        stretch.seen[probes or np.linspace(low, high, _PROBES + 2).round().astype(int)[1:-1]] = True
+        # The likeliest place is a cut; with one more on each side that is certain at once. What is coded first of a new
+        # sight, where it is no key picture, can be shown after some more of it.
+        probes: list[int] = []
+        for place in (np.flatnonzero(stretch.change[low + 1 : high + 1]) + low + 1).tolist()[:_PROBES]:
+            backs = (-1, 1, 2) if stretch.key[place] else (1, 1 + _CODED_LATE)
+            probes += [place - back for back in backs if place - back in between]
+        if not probes:
+            probes = np.linspace(low, high, _PROBES + 2).round().astype(int)[1:-1].tolist()
+            if len(between) > _LONG:
+                # With no packet that speaks for a cut, it is as likely as anywhere at the key picture itself.
+                probes += [high - 2, high - 1]
+        stretch.seen[probes] = True
 
     def _confirm(self, number: int, border: int, confirming: int) -> None:
         """Order some pictures on each side of a border; they can lie in the parts before and after."""
