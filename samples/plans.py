@@ -81,6 +81,7 @@ class Plan:
         start_ticks: Presentation time of the first frame.
         durations: Ticks that frames last, repeated over and over; none means 1 / fps for all.
         tone: Whether there is a quiet tone to hear.
+        columns: Left and right of what faces pass behind, as parts of the frame's width.
     """
 
     fps: int
@@ -91,6 +92,7 @@ class Plan:
     start_ticks: int = 0
     durations: tuple[int, ...] = field(default=())
     tone: bool = False
+    columns: tuple[tuple[float, float], ...] = ()
 
     def ticks(self) -> list[int]:
         """Presentation time of every frame, and one more: where the last one ends."""
@@ -114,10 +116,15 @@ def overlay(plan: Plan, number: int, frame: Image) -> tuple[Image, Box | None]:
     """
     height, width = frame.shape[:2]
     box = None
+    before = frame.copy() if plan.columns else frame
     for face in plan.faces:
         if face.start <= number < face.end:
             x, y, size = face.at(number)
             box = draw_face(frame, (x * width, y * height), size * height)
+    for left, right in plan.columns:
+        hidden = slice(round(left * width), round(right * width))
+        frame[:, hidden] = before[:, hidden]
+        box = _beside(box, hidden)
     for stretch in plan.stretches:
         if alpha := stretch.alpha(number):
             # A slow zoom and drift: no two frames are alike, as in a film.
@@ -127,6 +134,18 @@ def overlay(plan: Plan, number: int, frame: Image) -> tuple[Image, Box | None]:
             mixed = frame * np.float32(1 - alpha) + over * np.float32(alpha)
             frame = to_pixels(mixed)
     return frame, box
+
+
+def _beside(box: Box | None, hidden: slice) -> Box | None:
+    """The box of what of it can be seen beside hidden columns."""
+    if box is None:
+        return None
+    x1, y1, x2, y2 = box
+    if hidden.start <= x1 < hidden.stop:
+        x1 = float(hidden.stop)
+    if hidden.start < x2 <= hidden.stop:
+        x2 = float(hidden.start)
+    return (x1, y1, x2, y2) if x1 < x2 else None
 
 
 def paint(plan: Plan, number: int, seconds: float, width: int, height: int) -> tuple[Image, Box | None]:
@@ -201,6 +220,18 @@ def face(fps: int, _seconds: float) -> Plan:
     return Plan(fps, 18 * fps, ((0, "gradient", 0), (7 * fps, "hills", 1)), (), passes)
 
 
+def chase(fps: int, _seconds: float) -> Plan:
+    """A face that passes behind a column, rushes by, turns back, leaves downward, and shrinks away."""
+    passes = (
+        FacePass(1 * fps, 5 * fps, (0.1, 0.5), (0.9, 0.5)),
+        FacePass(6 * fps, 6 * fps + round(0.8 * fps), (-0.2, 0.4), (1.2, 0.55)),
+        FacePass(8 * fps, 9 * fps, (1.2, 0.5), (0.25, 0.5)),
+        FacePass(9 * fps, 11 * fps, (0.25, 0.5), (0.25, 1.3)),
+        FacePass(12 * fps, 15 * fps, (0.7, 0.5), (0.3, 0.4), (0.6, 0.3)),
+    )
+    return Plan(fps, 16 * fps, ((0, "hills", 1), (12 * fps, "gradient", 0)), (), passes, columns=((0.46, 0.52),))
+
+
 def vfr(fps: int, seconds: float) -> Plan:
     """The cuts, with frames that last 1, 2, 1, 3 and 1 ticks of 1 / fps."""
     unit = TICKS // fps
@@ -223,6 +254,7 @@ PLANS: dict[str, Callable[[int, float], Plan]] = {
     "cuts": cuts,
     "fades": fades,
     "face": face,
+    "chase": chase,
     "vfr": vfr,
     "offset": offset,
     "calm": calm,

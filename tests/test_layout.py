@@ -35,6 +35,7 @@ ORDER = (
     "timeline",
     "store",
     "judging",
+    "targets",
     "recall",
     "plans",
     "settings",

@@ -19,8 +19,9 @@ from vidmod import plans
 from vidmod.media import Part
 from vidmod.media.parts import ANEW, PICTURE, REFERENCE, Shown
 from vidmod.plans import AdaptivePictures, Audit, Look, Plan, Scores, UniformPictures, adaptive
-from vidmod.plans.plan import EveryPicture, KeyPictures
+from vidmod.plans.plan import EveryPicture, KeyPictures, SpanPictures
 from vidmod.sampling import Uniform
+from vidmod.timebase import Span
 
 MILLISECONDS = Fraction(1, 1000)
 RATE = 25
@@ -575,3 +576,34 @@ class TestAudit:
     def test_a_long_film_with_many_hits(self) -> None:
         """A day of a camera: more ways to choose the hits than a float can hold."""
         assert adaptive._upper_bound(1440, 2880) == pytest.approx(0.515494, abs=1e-6)
+
+
+class TestSpanPictures:
+    @given(flawed_films, st.lists(st.tuples(st.integers(-500, 20_000), st.integers(1, 4000)), max_size=4))
+    def test_everything_that_is_shown_in_a_span_is_wanted(self, film: Film, rows: list[tuple[int, int]]) -> None:
+        spans = [Span(start, start + length) for start, length in rows]
+        plan = SpanPictures(spans)
+        for part in parts_of(film):
+            look = plan.found(part, part.pictures(), last=part.last)
+            if not part.sound:
+                meets = any(span.start < (part.end_pts or 0) and (part.start_pts or 0) < span.end for span in spans)
+                assert (look.wanted is None) == meets
+                continue
+            inside = [
+                item.pts
+                for item in part.pictures()
+                if any(item.pts < span.end and span.start < item.end_pts for span in spans)
+            ]
+            assert look.wanted == tuple(inside)
+        assert plan.proceed({}) == []
+
+    def test_a_part_of_unknown_times_is_looked_at(self) -> None:
+        part = Part(number=0, first=0, count=-1, last=True, sound=False)
+        assert SpanPictures([Span(5, 6)]).found(part, [], last=True).wanted is None
+
+    def test_create(self) -> None:
+        plan = plans.create("all", Fraction(0), MILLISECONDS, 0, [(Fraction(1), Fraction(2))])
+        (part,) = parts_of(steady(4))
+        wanted = plan.found(part, part.pictures(), last=True).wanted
+        assert wanted is not None
+        assert (wanted[0], wanted[-1]) == (1000, 1960)

@@ -271,3 +271,17 @@ class TestThreads:
         assert seen[-1].samples == 73
         assert seen[-1].duration_seconds == pytest.approx(36.0, abs=0.1)
         assert seen[-1].speed > 0
+
+
+def test_spans_are_looked_at_picture_by_picture(tmp_path: Path) -> None:
+    spans = ((Fraction(1), Fraction(2)), (Fraction(3), Fraction(7, 2)))
+    video = make_sample("calm", tmp_path, width=160, height=90, fps=10, seconds=5)
+    classifier = write_classifier(tmp_path)
+    with Scanner(ScanSettings(models=(str(classifier),), sampling="all", spans=spans)) as scanner:
+        timeline = scanner.scan(video)
+    assert [sample.time_seconds for sample in timeline.samples] == pytest.approx(
+        [*(1 + n / 10 for n in range(10)), *(3 + n / 10 for n in range(5))]
+    )
+    assert timeline.status == "partial"
+    with pytest.raises(UsageError, match="sampling 'all'"):
+        ScanSettings(spans=spans)

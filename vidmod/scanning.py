@@ -222,7 +222,8 @@ class Scanner:
         models = [(model.name, model.weights.sha256, dataclasses.asdict(model.info)) for model in self.models]
         preparations = [dataclasses.asdict(manifest.preparation) for manifest in self.manifests]
         outputs = [dataclasses.asdict(manifest.output) for manifest in self.manifests]
-        chosen = (settings.sampling, settings.interval, settings.start, settings.end, settings.stop_at, settings.seed)
+        part = (settings.start, settings.end, settings.spans, settings.stop_at)
+        chosen = (settings.sampling, settings.interval, *part, settings.seed)
         bounds = (limits.max_pixels, limits.max_streams, limits.max_packets)
         # Where scores decide what is looked at, so does the policy.
         by_scores = settings.sampling == "adaptive" or settings.stop_at is not None

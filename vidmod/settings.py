@@ -28,6 +28,7 @@ class ScanSettings:
         smoothing: A method, if not the policy's.
         sampling: `uniform`, `adaptive`, `keyframes` or `all`.
         fps: Samples per second, for `uniform`.
+        spans: With `all`, the stretches to look at, [start, end) in seconds; none for everything.
         start, end: The part to look at, in seconds of presentation time; the rest is unsampled.
         stop_at: `review` or `block`: stop as soon as that verdict is reached.
         weights: Model name to a weights file to use instead.
@@ -48,6 +49,7 @@ class ScanSettings:
     smoothing: str | None = None
     sampling: str = "uniform"
     fps: Fraction = Fraction(2)
+    spans: Sequence[tuple[Fraction, Fraction]] = ()
     start: Fraction | None = None
     end: Fraction | None = None
     stop_at: str | None = None
@@ -77,6 +79,10 @@ class ScanSettings:
         for name, value in (("start", self.start), ("end", self.end)):
             if value is not None and value < 0:
                 raise UsageError(f"Invalid {name} ({float(value):g}). Use 0 or more.")
+        if self.spans and self.sampling != "all":
+            raise UsageError(f"Invalid spans with {self.sampling!r}. Use them with sampling 'all'.")
+        if any(start >= end for start, end in self.spans):
+            raise UsageError(f"Invalid spans ({self.spans!r}). Each is a start and an end after it, in seconds.")
         if self.start is not None and self.end is not None and self.start >= self.end:
             raise UsageError(f"Invalid end ({float(self.end):g}). It must lie after start ({float(self.start):g}).")
 

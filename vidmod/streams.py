@@ -173,7 +173,7 @@ class StreamJob:
         self._suspicion = suspicion
         self._max_packets = max_packets
         self._interval = settings.interval / track.time_base
-        self._plan = plans.create(settings.sampling, self._interval, track.time_base, settings.seed)
+        self._plan = plans.create(settings.sampling, self._interval, track.time_base, settings.seed, settings.spans)
         self._start = None if settings.start is None else to_pts(settings.start, track.time_base)
         self._end = None if settings.end is None else to_pts(settings.end, track.time_base)
         self._surveyed: Surveyed | None = None

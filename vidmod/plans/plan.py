@@ -7,12 +7,13 @@ scores alone, never on who was quicker.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from vidmod.media import Part
 from vidmod.media.parts import Shown
+from vidmod.timebase import Span, union
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,23 @@ class EveryPicture:
     def proceed(self, scores: Scores) -> list[Look]:  # noqa: ARG002
         """Nothing is left."""
         return []
+
+
+class SpanPictures(EveryPicture):
+    """Look at everything that is shown in some spans, in the stream's time base."""
+
+    def __init__(self, spans: Sequence[Span]) -> None:
+        self._spans = union(spans)
+
+    def found(self, part: Part, shown: list[Shown], *, last: bool) -> Look:  # noqa: ARG002
+        """The pictures of it that are shown in a span; all of it if it is not sound and may have some."""
+        if part.sound:
+            return Look(part, tuple(item.pts for item in shown if self._meets(item.pts, item.end_pts)))
+        unknown = part.start_pts is None or part.end_pts is None or part.count < 0
+        return Look(part, None if unknown or self._meets(part.start_pts or 0, part.end_pts or 0) else ())
+
+    def _meets(self, start: int, end: int) -> bool:
+        return any(span.start < end and start < span.end for span in self._spans)
 
 
 class KeyPictures(EveryPicture):
