@@ -28,6 +28,7 @@ ORDER = (
     "coverage",
     "containment",
     "workers",
+    "outlet",
     "messages",
     "reading",
     "smoothing",
