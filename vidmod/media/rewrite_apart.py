@@ -1,0 +1,343 @@
+"""Encoding only the groups of pictures that are touched, between packets that are copied.
+
+Two ways to have two encoders in one stream:
+
+- H.264: the new groups bring parameter sets under an id that the source does not use.
+- HEVC in MP4: a sample description of its own for each run (`new_extradata`).
+
+VP8, VP9, AV1 and MJPEG need neither.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import av
+from av.codec.context import ThreadType
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.packet import Packet, PacketSideData, packet_sidedata_type_from_literal
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from vidmod.errors import OutputError
+from vidmod.media.bitstreams import with_lengths
+from vidmod.media.encoding import (
+    Effort,
+    Look,
+    Shaper,
+    encoder_for,
+    open_encoder,
+)
+from vidmod.media.groups import NAL_CODECS, Group, Groups, NotApartError, codec_of, overlaps
+from vidmod.media.muxer import MOV_FAMILY, Muxer
+from vidmod.media.packets import holds_picture
+from vidmod.media.rewrite_job import Job, Rewritten
+from vidmod.media.source import open_container
+from vidmod.timebase import Span
+
+# Groups shorter than this are encoded together: starting an encoder for each costs more than it saves.
+_RUN_PICTURES = 48
+_NEW_EXTRADATA = packet_sidedata_type_from_literal("new_extradata")
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Adjacent groups that one encoder encodes; `longest` is the number of pictures of the longest."""
+
+    span: Group
+    groups: int
+    longest: int
+
+
+class Partial(Job):
+    """Encodes the groups that are touched, and copies the others."""
+
+    def run(self) -> Rewritten:
+        """Survey, then copy and encode.
+
+        Raises:
+            NotApartError: That is not safe; what the output holds is of no use.
+            NoEncoderError: There is no encoder for it.
+        """
+        survey = Groups(self.medium, self.track, self.alive)
+        runs = self._runs(survey)
+        self._sets = survey.sets
+        with open_container(self.medium) as container:
+            stream = self.stream_of(container)
+            self._look = Look.of(stream) if runs else None
+            self._check(runs, survey)
+            muxer = self.muxer(container)
+            try:
+                self._add_streams(container, stream, muxer)
+                self._write(container, stream, muxer, deque(runs))
+                muxer.close()
+            except BaseException:
+                muxer.abandon()
+                raise
+            return self.result(muxer, encoder_for(self._look) if self._look else None, None)
+
+    def _runs(self, survey: Groups) -> list[_Run]:
+        """The touched groups, short ones that are adjacent joined."""
+        runs: list[_Run] = []
+        untouched = False
+        for group in survey.run():
+            if not overlaps(self.touched, group.start_pts, group.end_pts):
+                untouched = True
+                continue
+            if group.flaw is not None:
+                raise NotApartError(group.flaw)
+            last = runs[-1] if runs else None
+            if last and last.span.first + last.span.count == group.first and last.span.pictures < _RUN_PICTURES:
+                longest = max(last.longest, group.pictures)
+                runs[-1] = _Run(last.span.joined(group), last.groups + 1, longest)
+            else:
+                runs.append(_Run(group, 1, group.pictures))
+        if runs and not untouched:
+            raise NotApartError("every group of pictures is touched")
+        return runs
+
+    def _check(self, runs: list[_Run], survey: Groups) -> None:
+        """Whether the stream as a whole allows for another encoder's groups in it."""
+        if not runs or self._look is None:
+            return
+        if survey.sets is not None and survey.sets.flaw:
+            raise NotApartError(survey.sets.flaw)
+        encoder_for(self._look)
+        if self._look.interlaced:
+            raise NotApartError("it is interlaced")
+        if self._look.codec == "h264" and self._spare_id() is None:
+            raise NotApartError("every id of a parameter set is taken")
+
+    def _spare_id(self) -> int | None:
+        return None if self._sets is None else self._sets.unused()
+
+    def _add_streams(self, container: InputContainer, stream: VideoStream, muxer: Muxer) -> None:
+        """In the source's order, so that what refers to a track by its number still does."""
+        codec = codec_of(self.track.codec)
+        if self._look is not None and codec == "hevc" and not muxer.is_mov:
+            raise NotApartError(f"{self.format} has no place for a second set of HEVC parameters")
+        if codec in NAL_CODECS and not muxer.is_mov and _has_shape_of_its_own(stream):
+            raise NotApartError("its sample aspect is said only by Matroska, and cannot be written there")
+        if codec in NAL_CODECS and muxer.is_mov and not (stream.codec_context.extradata or b"").startswith(b"\1"):
+            raise NotApartError(f"{self.format_reason or 'its packets are not as MP4 has them'}")
+        for item in container.streams:
+            if item.index != stream.index:
+                muxer.keep(iter((item,)), self.plan.keep)
+                continue
+            try:
+                copy = cast(VideoStream, muxer.copy_stream(stream))
+            except ValueError as exc:
+                raise NotApartError(f"{self.format} cannot hold {codec}") from exc
+            if codec == "hevc" and muxer.is_mov:
+                tag = stream.codec_context.codec_tag
+                copy.codec_context.codec_tag = tag if tag in ("hvc1", "hev1") else "hvc1"
+            if stream.average_rate:
+                # Matroska has a duration for its packets only from this.
+                copy.codec_context.framerate = stream.average_rate
+
+    def _write(self, container: InputContainer, stream: VideoStream, muxer: Muxer, runs: deque[_Run]) -> None:
+        number = -1
+        current: _RunEncoder | None = None
+        extradata = stream.codec_context.extradata
+        restore = False
+        for packet in self.packets(container, muxer):
+            if packet.stream_index != stream.index:
+                muxer.copy(packet)
+                continue
+            number += 1
+            if packet.has_sidedata("new_extradata"):
+                extradata = bytes(packet.get_sidedata("new_extradata"))
+            if current is not None and number >= current.end:
+                self._finish(current, muxer)
+                current, restore = None, self.track.codec == "hevc"
+            if runs and runs[0].span.first == number:
+                current = self._begin(runs.popleft(), stream, extradata)
+            if current is not None:
+                self._write_all(current.push(packet), muxer)
+                continue
+            if restore and extradata and not packet.has_sidedata("new_extradata"):
+                _set_extradata(packet, extradata)
+            restore = False
+            muxer.write(packet, stream.index)
+            self.tally.copied_packets += 1
+        if current is not None:
+            self._finish(current, muxer)
+        if runs or (self.tally.read_errors and self._look is not None):
+            raise NotApartError("parts of the file cannot be read")
+
+    def _begin(self, run: _Run, stream: VideoStream, extradata: bytes | None) -> _RunEncoder:
+        if self._look is None:
+            raise NotApartError("its pictures are unknown")
+        self.tally.groups += run.groups
+        self.tally.spans.append(Span(run.span.start_pts, run.span.end_pts))
+        effort = replace(
+            self.plan.effort(),
+            group=run.longest,
+            depth=run.span.depth if self._look.reorders else 0,
+            parameter_sets=self._spare_id(),
+            global_header=self._look.codec == "hevc",
+            steady=self.format == "mpegts",
+        )
+        length_size = None if self._sets is None else self._sets.length_size
+        return _RunEncoder(
+            self,
+            self._look,
+            effort,
+            run.span,
+            stream,
+            extradata,
+            length_size,
+            decodes_by_duration=self.format in MOV_FAMILY,
+        )
+
+    def _finish(self, current: _RunEncoder, muxer: Muxer) -> None:
+        self._write_all(current.finish(), muxer)
+        self.tally.pictures += current.pictures
+
+    def _write_all(self, packets: Iterator[Packet[Any]], muxer: Muxer) -> None:
+        for packet in packets:
+            muxer.write(packet, self.track.index)
+
+
+class _RunEncoder:
+    """Decodes the packets of adjacent groups, has their pictures changed, and encodes them.
+
+    Push and flush: `push` takes a packet of the source and gives those that are ready, `finish` the
+    rest. The k-th packet gets the decoding time of the k-th that it replaces.
+
+    Raises:
+        NotApartError: What comes out is not what the packets promised.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        look: Look,
+        effort: Effort,
+        span: Group,
+        stream: VideoStream,
+        extradata: bytes | None,
+        length_size: int | None,
+        *,
+        decodes_by_duration: bool,
+    ) -> None:
+        self._decodes_by_duration = decodes_by_duration
+        self.end = span.first + span.count
+        self.pictures = 0
+        self._job, self._look, self._span = job, look, span
+        self._length_size = length_size
+        self._index = stream.index
+        self._encoder = open_encoder(encoder_for(look), look, effort)
+        self._decoder = _decoder_like(stream, extradata, job.medium.max_pixels)
+        self._slots: deque[tuple[int | None, int]] = deque()
+        self._durations: dict[int, int] = {}
+        self._held: VideoFrame | None = None
+        self._shaper = Shaper(look.size, look.pixel_format)
+        self._first = True
+
+    def push(self, packet: Packet[Any]) -> Iterator[Packet[Any]]:
+        """Take a packet of the source."""
+        if packet.pts is not None and holds_picture(self._decoder.name, packet):
+            self._slots.append((packet.dts, packet.duration or 0))
+            self._durations[packet.pts] = packet.duration or 0
+        try:
+            frames = self._decoder.decode(packet)
+        except FFmpegError as exc:
+            raise NotApartError("a picture of a touched group cannot be decoded") from exc
+        for frame in frames:
+            yield from self._take(frame)
+
+    def finish(self) -> Iterator[Packet[Any]]:
+        """All that is left."""
+        try:
+            frames = self._decoder.decode(None)
+        except FFmpegError as exc:
+            raise NotApartError("a picture of a touched group cannot be decoded") from exc
+        for frame in frames:
+            yield from self._take(frame)
+        if self._held is not None:
+            yield from self._encode(self._held, self._span.end_pts)
+        yield from self._encoded(None)
+        if self._slots or self.pictures != self._span.pictures:
+            raise NotApartError("not every packet of a touched group gives a picture")
+
+    def _take(self, frame: VideoFrame) -> Iterator[Packet[Any]]:
+        held, look = self._held, self._look
+        if frame.pts is None or frame.pts not in self._durations or (held and (held.pts or 0) >= frame.pts):
+            raise NotApartError("pictures of a touched group do not come out at the times of their packets")
+        if frame.is_corrupt:
+            raise NotApartError("a picture of a touched group is damaged")
+        if frame.interlaced_frame:
+            raise NotApartError("it is interlaced")
+        if ((frame.width, frame.height), frame.format.name) != (look.size, look.pixel_format):
+            raise NotApartError("the size or format of its pictures changes under way")
+        if held is not None:
+            yield from self._encode(held, frame.pts)
+        self._held = frame
+
+    def _encode(self, frame: VideoFrame, end_pts: int) -> Iterator[Packet[Any]]:
+        pts = cast(int, frame.pts)
+        self._job.draw_on(frame, pts, end_pts)
+        yield from self._encoded(self._shaper.shaped(frame, pts, self._look.time_base))
+
+    def _encoded(self, frame: VideoFrame | None) -> Iterator[Packet[Any]]:
+        try:
+            packets = self._encoder.encode(frame)
+        except FFmpegError as exc:
+            raise OutputError(f"{self._encoder.name} failed ({exc.strerror}).") from exc
+        for packet in packets:
+            yield self._placed(packet)
+
+    def _placed(self, packet: Packet[Any]) -> Packet[Any]:
+        """A packet with the decoding time of the one in its place, in the source's form."""
+        pts = packet.pts
+        if pts is None or not self._slots:
+            raise NotApartError("an encoder gives more packets than there are pictures")
+        slot, length = self._slots.popleft()
+        if slot is not None and slot > pts:
+            raise NotApartError("an encoder reorders by more pictures than the source does")
+        data = bytes(packet)
+        if self._look.codec == "h264" and self._length_size is not None:
+            try:
+                data = with_lengths(data, self._length_size)
+            except OverflowError as exc:
+                raise NotApartError("its packets have no room for what is encoded") from exc
+        placed: Packet[Any] = Packet(data)
+        placed.time_base = self._look.time_base
+        duration = self._durations.pop(pts)
+        # MP4's durations part decoding times, other formats' say how long a picture is shown.
+        placed.pts, placed.dts, placed.duration = pts, slot, length if self._decodes_by_duration else duration
+        placed.is_keyframe = packet.is_keyframe
+        if self._first and self._look.codec == "hevc" and self._encoder.extradata:
+            _set_extradata(placed, self._encoder.extradata)
+        self._first = False
+        self.pictures += 1
+        return placed
+
+
+def _has_shape_of_its_own(stream: VideoStream) -> bool:
+    """Whether the container says another sample aspect than the bit stream."""
+    return (stream.sample_aspect_ratio or 1) != (stream.codec_context.sample_aspect_ratio or 1)
+
+
+def _decoder_like(stream: VideoStream, extradata: bytes | None, max_pixels: int) -> VideoCodecContext:
+    """A decoder of its own that has seen nothing yet."""
+    decoder = cast(VideoCodecContext, av.CodecContext.create(stream.codec_context.name, "r"))
+    decoder.extradata = extradata
+    decoder.thread_type = ThreadType.NONE
+    decoder.thread_count = 1
+    decoder.options = {"max_pixels": str(max_pixels)}
+    return decoder
+
+
+def _set_extradata(packet: Packet[Any], extradata: bytes) -> None:
+    """Let a packet say that from here on another global header holds."""
+    # PyAV's stubs leave its arguments out.
+    data = cast(Any, PacketSideData)(_NEW_EXTRADATA, len(extradata))
+    data.update(extradata)
+    packet.set_sidedata(data)

@@ -1,0 +1,187 @@
+"""What is asked of a rewriting and what is told of it, and what both ways of doing it share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any, BinaryIO
+
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from vidmod.errors import SourceUnreadableError
+from vidmod.media.encoding import (
+    DEFAULT_PRESET,
+    Effort,
+)
+from vidmod.media.facts import Medium, VideoTrack
+from vidmod.media.groups import codec_of, overlaps
+from vidmod.media.muxer import Dropped, Muxer, output_format
+from vidmod.timebase import Span, union
+
+Draw = Callable[[VideoFrame, int], None]
+# As in `Demuxer` and `Reader`.
+_MAX_READ_ERRORS = 16
+_SIGN_OF_LIFE_PACKETS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to change, what to keep and how to encode.
+
+    Attributes:
+        touched: When the pictures to change are shown, half open, in pts of the track's time base.
+        keep: Indexes of the other streams that are copied; None for all that are sound.
+        metadata: Whether titles, places, dates and the like are kept; languages always are.
+        crf, preset, threads: See `Effort`.
+        full: Encode the whole stream.
+    """
+
+    touched: tuple[Span, ...]
+    keep: frozenset[int] | None = None
+    metadata: bool = False
+    crf: float | None = None
+    preset: str = DEFAULT_PRESET
+    threads: int = 1
+    full: bool = False
+
+    def effort(self) -> Effort:
+        """How to encode, as far as it does not depend on the source."""
+        return Effort(crf=self.crf, preset=self.preset, threads=self.threads)
+
+    def spans(self) -> tuple[tuple[int, int], ...]:
+        """What is touched, sorted and disjoint."""
+        return tuple((int(span.start), int(span.end)) for span in union(self.touched))
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """What was done.
+
+    Attributes:
+        format: FFmpeg's name of the muxer.
+        format_reason: Why that is not the source's format; None if it is.
+        full: Whether the whole stream was encoded.
+        reason: Why it was; None if it was not.
+        encoder: FFmpeg's name; None if nothing was encoded.
+        copied_packets: Of the picture stream.
+        groups, pictures: How many were encoded.
+        drawn: How many of those were changed.
+        spans: When they are shown, in pts, sorted and disjoint.
+        dropped: Streams that are not in the output.
+        lost_pictures: Packets of which no picture could be decoded; only where all was encoded.
+        lost_packets: Packets of copied streams that were out of order.
+        read_errors: Times that reading on failed.
+    """
+
+    format: str
+    format_reason: str | None
+    full: bool
+    reason: str | None
+    encoder: str | None
+    copied_packets: int
+    groups: int
+    pictures: int
+    drawn: int
+    spans: tuple[Span, ...]
+    dropped: tuple[Dropped, ...]
+    lost_pictures: int = 0
+    lost_packets: int = 0
+    read_errors: int = 0
+
+
+@dataclass(slots=True)
+class Tally:
+    """The account as it grows; see `Rewritten`."""
+
+    copied_packets: int = 0
+    groups: int = 0
+    pictures: int = 0
+    drawn: int = 0
+    lost_pictures: int = 0
+    read_errors: int = 0
+    spans: list[Span] = field(default_factory=list)
+
+
+class Job:
+    """What both ways have in common: reading packets of several streams, and the account."""
+
+    def __init__(
+        self, medium: Medium, track: VideoTrack, output: BinaryIO, plan: Plan, draw: Draw, alive: Callable[[], None]
+    ) -> None:
+        self.medium, self.track, self.output, self.plan = medium, track, output, plan
+        self.draw, self.alive = draw, alive
+        self.tally = Tally()
+        self.forced: tuple[str, str] | None = None
+        self._packets = 0
+        self.touched = plan.spans()
+
+    def stream_of(self, container: InputContainer) -> VideoStream:
+        """The picture stream that is changed.
+
+        Raises:
+            SourceUnreadableError: It is not there, or nothing can decode it.
+        """
+        index = self.track.index
+        stream = next((item for item in container.streams.video if item.index == index), None)
+        if stream is None or stream.codec_context is None:
+            raise SourceUnreadableError(f"{self.medium}: stream {index} is gone, or of a codec nobody knows.")
+        return stream
+
+    def muxer(self, container: InputContainer) -> Muxer:
+        """The output, emptied and without streams yet."""
+        stream = self.stream_of(container)
+        kept = output_format(self.medium, container, stream, codec_of(self.track.codec))
+        self.format, self.format_reason = self.forced or kept
+        muxer = Muxer(self.output, self.format, stream.time_base or Fraction(1), metadata=self.plan.metadata)
+        muxer.describe(container)
+        return muxer
+
+    def packets(self, container: InputContainer, muxer: Muxer) -> Iterator[Packet[Any]]:
+        """The packets with data of all streams that have a place in the output."""
+        streams = [item for item in container.streams if muxer.holds(item.index)]
+        errors = 0
+        while errors < _MAX_READ_ERRORS:
+            try:
+                for packet in container.demux(*streams):
+                    errors = 0
+                    if packet.size:
+                        self._packets += 1
+                        if self._packets % _SIGN_OF_LIFE_PACKETS == 0:
+                            self.alive()
+                        yield packet
+                return
+            except FFmpegError:
+                errors += 1
+                self.tally.read_errors += 1
+
+    def draw_on(self, frame: VideoFrame, pts: int, end_pts: int) -> None:
+        """Change a picture if any of the time that it is shown is touched."""
+        if overlaps(self.touched, pts, end_pts):
+            frame.make_writable()
+            self.draw(frame, pts)
+            self.tally.drawn += 1
+
+    def result(self, muxer: Muxer, encoder: str | None, reason: str | None) -> Rewritten:
+        """What was done; `reason` is why all was encoded, None if not all was."""
+        tally = self.tally
+        return Rewritten(
+            format=self.format,
+            format_reason=self.format_reason,
+            full=reason is not None,
+            reason=reason,
+            encoder=encoder,
+            copied_packets=tally.copied_packets,
+            groups=tally.groups,
+            pictures=tally.pictures,
+            drawn=tally.drawn,
+            spans=tuple(union(tally.spans)),
+            dropped=tuple(muxer.dropped),
+            lost_pictures=tally.lost_pictures,
+            lost_packets=muxer.lost_packets,
+            read_errors=tally.read_errors,
+        )
