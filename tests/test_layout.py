@@ -23,6 +23,8 @@ ORDER = (
     "digest",
     "media",
     "predictions",
+    "tracking",
+    "redaction",
     "models",
     "sampling",
     "coverage",
@@ -45,9 +47,11 @@ ORDER = (
     "jobs",
     "crew",
     "scanning",
+    "redacting",
     "inputs",
     "inventory",
     "terminal",
+    "reporting",
     "cli",
     "__main__",
 )
@@ -58,7 +62,7 @@ SINGLE_IMPORTERS = {
     "tensorrt": "models",
     "pycuda": "models",
     "cv2": "models",
-    "rich": "terminal inventory cli",
+    "rich": "terminal inventory reporting cli",
     "click": "cli",
     "jsonschema_rs": "schema",
     "subprocess": "workers models containment",
@@ -113,6 +117,9 @@ def test_public_names() -> None:
     assert vidmod.__all__ == [
         "Policy",
         "Progress",
+        "RedactSettings",
+        "Redaction",
+        "Redactor",
         "ScanSettings",
         "Scanner",
         "Smoothing",
@@ -120,6 +127,7 @@ def test_public_names() -> None:
         "VidmodError",
         "__version__",
         "judge",
+        "redact",
         "scan",
     ]
     for name in vidmod.__all__:

@@ -25,6 +25,9 @@ class Slots:
         slot = self.free.pop()
         return slot, memoryview(self.memory[slot])
 
+    def cut(self, size: int) -> None:
+        del self.file[size:]
+
     def take(self, slot: int, at: int, size: int) -> None:
         assert 0 < size <= len(self.memory[slot])
         self.file.extend(bytes(max(0, at + size - len(self.file))))
@@ -34,7 +37,7 @@ class Slots:
 
 def outlet(size: int = SLOT_BYTES) -> tuple[Outlet, Slots]:
     slots: Any = Slots(size)
-    return Outlet(slots, slots.take), slots
+    return Outlet(slots, slots.take, slots.cut), slots
 
 
 @settings(deadline=None)
@@ -52,6 +55,17 @@ def test_it_holds_what_a_file_would(steps: list[bytes | int]) -> None:
     assert bytes(slots.file) == expected.getvalue()
     assert len(slots.free) == 2
     assert written.seek(0, io.SEEK_END) == len(expected.getvalue())
+
+
+def test_what_was_written_can_be_cut_off() -> None:
+    written, slots = outlet()
+    written.write(b"a long beginning")
+    written.seek(0)
+    assert written.truncate() == 0
+    written.write(b"short")
+    written.flush()
+    assert bytes(slots.file) == b"short"
+    assert written.seek(0, io.SEEK_END) == 5
 
 
 def test_a_muxer_writes_through_it() -> None:

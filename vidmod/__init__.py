@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vidmod.errors import VidmodError
     from vidmod.judging import judge
     from vidmod.policy import Policy
+    from vidmod.redacting.job import Redaction, Redactor, RedactSettings, redact
     from vidmod.scanning import Progress, Scanner, ScanSettings, scan
     from vidmod.smoothing import Smoothing
     from vidmod.timeline import Timeline
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 __all__ = [
     "Policy",
     "Progress",
+    "RedactSettings",
+    "Redaction",
+    "Redactor",
     "ScanSettings",
     "Scanner",
     "Smoothing",
@@ -31,6 +35,7 @@ __all__ = [
     "VidmodError",
     "__version__",
     "judge",
+    "redact",
     "scan",
 ]
 
@@ -38,12 +43,16 @@ __all__ = [
 _HOMES = {
     "Policy": "policy",
     "Progress": "scanning",
+    "RedactSettings": "redacting.job",
+    "Redaction": "redacting.job",
+    "Redactor": "redacting.job",
     "ScanSettings": "scanning",
     "Scanner": "scanning",
     "Smoothing": "smoothing",
     "Timeline": "timeline",
     "VidmodError": "errors",
     "judge": "judging",
+    "redact": "redacting.job",
     "scan": "scanning",
 }
 

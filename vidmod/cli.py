@@ -22,19 +22,20 @@ import click
 from vidmod._version import __version__
 from vidmod.allocation import return_large_blocks
 from vidmod.errors import NotVideoError, OutputError, SourceError, UsageError, VidmodError
+from vidmod.reporting import JsonLogReport, Report, TerminalReport
 from vidmod.timebase import parse_time
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from vidmod.containment import Limits
     from vidmod.inputs import Input
     from vidmod.policy import Policy
-    from vidmod.scanning import Progress, Scanner
+    from vidmod.scanning import Scanner
+    from vidmod.settings import ScanSettings
     from vidmod.timeline import Timeline
 
 DONE, INTERNAL, USAGE, FLAGGED, UNSCANNED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 _SUFFIX = ".timeline.json"
+_REDACTION_SUFFIX = ".redaction.json"
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -149,12 +150,6 @@ def scan(
     weights: tuple[str, ...],
     quiet: bool,
     json_log: bool,
-    worker_memory: int | None,
-    chunk_timeout: float | None,
-    file_timeout: float | None,
-    max_pixels: int | None,
-    max_streams: int | None,
-    max_packets: int | None,
     **settings: Any,
 ) -> None:
     """Look at videos, images and folders of them, and write what is in them as timelines.
@@ -164,27 +159,13 @@ def scan(
     a timeline each; without -o they are written to standard output, one a line, unless that is a
     terminal.
     """
-    from vidmod.models.weights import cache_folder
-    from vidmod.scanning import Scanner, ScanSettings
+    from vidmod.scanning import Scanner
 
     return_large_blocks()
-    scan_settings = ScanSettings(
-        models=tuple(name for name in models.split(",") if name),
-        policy=_policy(policy_path),
-        smoothing=smoothing,
-        weights=_weights(weights),
-        limits=_limits(
-            memory_bytes=None if worker_memory is None else worker_memory << 20,
-            chunk_seconds=chunk_timeout,
-            file_seconds=file_timeout,
-            max_pixels=max_pixels,
-            max_streams=max_streams,
-            max_packets=max_packets,
-        ),
-        store=cache_folder() / "scans",
-        **settings,
+    scan_settings = _scan_settings(
+        policy_path, {**settings, "models": models, "weights": weights, "smoothing": smoothing}
     )
-    report = _JsonLog() if json_log else _Terminal(quiet=quiet)
+    report = JsonLogReport() if json_log else TerminalReport(quiet=quiet)
     with Scanner(scan_settings, notify=report.note) as scanner, contextlib.ExitStack() as stack:
         found, failures = _found(inputs, stack, report)
         several = len(found) > 1 or any(path.is_dir() for path in inputs)
@@ -201,7 +182,7 @@ def scan(
     sys.exit(max(statuses))
 
 
-def _found(inputs: tuple[Path, ...], stack: contextlib.ExitStack, report: _Report) -> tuple[list[Input], list[str]]:
+def _found(inputs: tuple[Path, ...], stack: contextlib.ExitStack, report: Report) -> tuple[list[Input], list[str]]:
     """The files to scan, and the names of what there was nothing to find at."""
     from vidmod.inputs import Input, expand, spooled_stdin
 
@@ -255,7 +236,7 @@ class _Results:
 class _Batch:
     """Scans inputs side by side; what one of them breaks does not stop the others."""
 
-    def __init__(self, scanner: Scanner, report: _Report, results: _Results, fail_on: str | None) -> None:
+    def __init__(self, scanner: Scanner, report: Report, results: _Results, fail_on: str | None) -> None:
         self._scanner = scanner
         self._report = report
         self._results = results
@@ -301,103 +282,6 @@ def _exit_status(timeline: Timeline, fail_on: str | None) -> int:
     return DONE if timeline.status == "complete" else UNSCANNED
 
 
-class _Report:
-    """What is told while scanning goes on."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def note(self, message: str) -> None: ...
-
-    def progress(self, state: Progress) -> None: ...
-
-    def ended(self, path: Path) -> None: ...
-
-    def finished(self, timeline: Timeline, path: str) -> None: ...
-
-    def error(self, path: str, exc: VidmodError) -> None: ...
-
-    def batch(self, rows: list[tuple[str, str, str, int]]) -> None: ...
-
-
-class _Terminal(_Report):
-    """Text for a person."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        from vidmod import terminal
-
-        self._terminal = terminal
-        self._console: Console = terminal.console(quiet=quiet)
-        self._errors: Console = terminal.console()
-        self._bar = terminal.ProgressBar(self._console)
-
-    def __enter__(self) -> None:
-        self._bar.__enter__()
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.__exit__(None, None, None)
-
-    def note(self, message: str) -> None:
-        self._console.print(message, style="dim", markup=False)
-
-    def progress(self, state: Progress) -> None:
-        self._bar.update(state)
-
-    def ended(self, path: Path) -> None:
-        self._bar.finished(path)
-
-    def finished(self, timeline: Timeline, path: str) -> None:
-        if timeline.status == "unscannable":
-            self._errors.print(f"Error: {timeline.notes[0]}", style="red", markup=False, soft_wrap=True)
-        else:
-            self._console.print(self._terminal.summary(timeline))
-
-    def error(self, path: str, exc: VidmodError) -> None:
-        self._errors.print(f"Error: {exc}", style="red", markup=False, soft_wrap=True)
-
-    def batch(self, rows: list[tuple[str, str, str, int]]) -> None:
-        self._console.print(self._terminal.batch_table(rows))
-
-
-class _JsonLog(_Report):
-    """One JSON object a line, for a program that watches."""
-
-    def _write(self, event: str, **fields: Any) -> None:
-        sys.stderr.write(json.dumps({"event": event, **fields}, ensure_ascii=False) + "\n")
-        sys.stderr.flush()
-
-    def note(self, message: str) -> None:
-        self._write("note", message=message)
-
-    def progress(self, state: Progress) -> None:
-        if not state.samples:
-            self._write("started", input=state.name)
-            return
-        self._write(
-            "progress",
-            input=state.name,
-            position_seconds=round(state.position_seconds, 3),
-            duration_seconds=state.duration_seconds,
-            samples=state.samples,
-            speed=round(state.speed, 2),
-        )
-
-    def finished(self, timeline: Timeline, path: str) -> None:
-        self._write(
-            "finished",
-            input=path,
-            status=timeline.status,
-            verdict=timeline.verdict,
-            segments=len(timeline.segments),
-            samples=timeline.sample_count,
-            notes=list(timeline.notes),
-        )
-
-    def error(self, path: str, exc: VidmodError) -> None:
-        self._write("error", input=path, error=type(exc).__name__, message=str(exc), exit_status=exc.exit_status)
-
-
 @cli.command()
 @click.argument("timeline_path", metavar="TIMELINE", type=click.Path(path_type=Path))
 @_judging_options
@@ -428,6 +312,99 @@ def judge(
 
         terminal.console().print(terminal.summary(timeline))
     sys.exit(_exit_status(timeline, fail_on))
+
+
+@cli.command()
+@click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))
+@click.argument("output", type=click.Path(path_type=Path))
+@click.option(
+    "--timeline", "timeline_path", type=click.Path(path_type=Path), help="What a scan found, or a reviewer left of it."
+)
+@click.option("--policy", "policy_path", type=click.Path(path_type=Path), help="What to look for (TOML).")
+@click.option("--labels", default="", metavar="A,B", help="Cover these instead, such as FACE_FEMALE,FACE_MALE.")
+@click.option(
+    "--style",
+    type=click.Choice(["fill", "mosaic", "blur"]),
+    default="fill",
+    show_default=True,
+    help="Only fill cannot be undone.",
+)
+@click.option(
+    "--shape", type=click.Choice(["box", "ellipse"]), default="box", show_default=True, help="Of what is covered."
+)
+@click.option(
+    "--margin", type=float, default=0.2, show_default=True, help="How much wider and higher than what was found."
+)
+@click.option(
+    "--segments",
+    type=click.Choice(["boxes", "slate"]),
+    default="boxes",
+    show_default=True,
+    help="Cover what was found, or the whole picture all the while.",
+)
+@click.option("--crf", type=int, help="Quality of what is encoded; lower is better.  [default: fits the codec]")
+@click.option("--preset", help="Speed of the encoder, in x264's words.  [default: veryfast]")
+@click.option("--full-reencode", is_flag=True, help="Encode every picture, not only groups that have changed.")
+@click.option("--verify/--no-verify", default=True, show_default=True, help="Decode the output and look at it again.")
+@click.option(
+    "--sampling",
+    default="uniform",
+    show_default=True,
+    metavar="uniform|adaptive|keyframes|all",
+    help="Which frames are looked at first, without a timeline.",
+)
+@click.option("--fps", type=_Rate(), default="2", show_default=True, help="Samples per second, for uniform.")
+@click.option("--models", default="open_nsfw,nudenet", show_default=True, help="Names, or paths of manifests (TOML).")
+@_model_options
+@click.option("--workers", type=int, metavar="N", help="Processes that read and decode.  [default: one a core]")
+@_limit_options
+@click.option("--quiet", is_flag=True, help="Nothing on stderr but errors.")
+def redact(
+    source: Path,
+    output: Path,
+    timeline_path: Path | None,
+    policy_path: Path | None,
+    labels: str,
+    style: str,
+    shape: str,
+    margin: float,
+    segments: str,
+    crf: int | None,
+    preset: str | None,
+    full_reencode: bool,
+    verify: bool,
+    quiet: bool,
+    **scanning: Any,
+) -> None:
+    """Write INPUT to OUTPUT with all that is to be covered covered, and the rest as it was.
+
+    Without --timeline, INPUT is scanned first. OUTPUT is written aside, verified, and only then given its name;
+    OUTPUT.redaction.json says what was done.
+    """
+    from vidmod.outputs import write_whole
+    from vidmod.redacting.job import Redactor, RedactSettings
+    from vidmod.timeline import Timeline
+
+    return_large_blocks()
+    settings = RedactSettings(
+        scan=_scan_settings(policy_path, scanning),
+        labels=tuple(label for label in labels.split(",") if label),
+        style=style,
+        shape=shape,
+        margin=margin,
+        segments=segments,
+        crf=crf,
+        preset=preset,
+        full_reencode=full_reencode,
+        verify=verify,
+    )
+    timeline = None if timeline_path is None else Timeline.read(timeline_path)
+    report = TerminalReport(quiet=quiet)
+    with Redactor(settings, notify=report.note) as redactor, report.job(source.name) as progress:
+        done = redactor.redact(source, output, timeline=timeline, progress=progress)
+    document = json.dumps(done.as_document(), ensure_ascii=False, indent=2) + "\n"
+    write_whole(output.with_name(output.name + _REDACTION_SUFFIX), [document])
+    report.redacted(done, output)
 
 
 @cli.group()
@@ -483,6 +460,28 @@ def doctor() -> None:
     from vidmod import inventory
 
     Console(highlight=False).print(inventory.doctor_table())
+
+
+def _scan_settings(policy_path: Path | None, options: dict[str, Any]) -> ScanSettings:
+    """The settings of a scan from the command line's options, by their names there."""
+    from vidmod.models.weights import cache_folder
+    from vidmod.scanning import ScanSettings
+
+    memory = options.pop("worker_memory")
+    limits = _limits(
+        memory_bytes=None if memory is None else memory << 20,
+        chunk_seconds=options.pop("chunk_timeout"),
+        file_seconds=options.pop("file_timeout"),
+        **{name: options.pop(name) for name in ("max_pixels", "max_streams", "max_packets")},
+    )
+    return ScanSettings(
+        models=tuple(name for name in options.pop("models").split(",") if name),
+        policy=_policy(policy_path),
+        weights=_weights(options.pop("weights")),
+        limits=limits,
+        store=cache_folder() / "scans",
+        **options,
+    )
 
 
 def _limits(**values: float | None) -> Limits:

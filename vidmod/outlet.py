@@ -19,11 +19,15 @@ class Outlet(io.RawIOBase):
     Args:
         link: Gives the slots.
         hand_over: Told of every slot: its number, where its bytes belong, how many there are.
+        cut: Told to end the file at a place.
     """
 
-    def __init__(self, link: Link, hand_over: Callable[[int, int, int], None]) -> None:
+    def __init__(
+        self, link: Link, hand_over: Callable[[int, int, int], None], cut: Callable[[int], None] = lambda _: None
+    ) -> None:
         self._link = link
         self._hand_over = hand_over
+        self._cut = cut
         self._slot: tuple[int, memoryview] | None = None
         self._start = 0
         self._filled = 0
@@ -65,6 +69,13 @@ class Outlet(io.RawIOBase):
             if self._filled == len(memory):
                 self.flush()
         return size
+
+    def truncate(self, size: int | None = None, /) -> int:
+        """End the file here, or at `size`."""
+        self.flush()
+        self._end = self.tell() if size is None else size
+        self._cut(self._end)
+        return self._end
 
     def flush(self) -> None:
         """Hand over what was collected."""

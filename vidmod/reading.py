@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import importlib
-import pkgutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import av
 import msgspec
 import numpy as np
 
@@ -21,6 +18,7 @@ from vidmod import sampling
 from vidmod.allocation import return_free_memory
 from vidmod.errors import SourceError, UndecodableError
 from vidmod.media import Ledger, Medium, VideoTrack
+from vidmod.media import loaded as _loaded  # noqa: F401
 from vidmod.media.demuxer import Demuxer
 from vidmod.media.frame import Frame
 from vidmod.media.parts import Part
@@ -52,10 +50,7 @@ from vidmod.timebase import to_pts
 if TYPE_CHECKING:
     from vidmod.workers import Json, Link
 
-# PyAV loads the rest of itself when it first meets a stream of a kind; an enclosed worker cannot load anything.
-for _module in pkgutil.walk_packages(av.__path__, "av."):
-    if _module.name != "av.__main__":
-        importlib.import_module(_module.name)
+__all__ = ["serve"]
 
 
 def serve(link: Link, settings: Json) -> None:

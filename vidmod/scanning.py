@@ -95,12 +95,24 @@ class Scanner:
 
     Use it as a context manager, and from one thread.
 
+    Args:
+        settings: Of all of its scans.
+        notify: Told when weights have to be pulled.
+        models_of: Another scanner for the same models, which loads and releases them.
+
     Raises:
         UsageError: A setting or manifest is wrong.
     """
 
-    def __init__(self, settings: ScanSettings, *, notify: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        settings: ScanSettings,
+        *,
+        notify: Callable[[str], None] | None = None,
+        models_of: Scanner | None = None,
+    ) -> None:
         self.settings = settings
+        self._lender = models_of
         self.manifests = [find(name) for name in settings.models]
         self._notify = notify
         self._models: list[Model] = []
@@ -130,6 +142,8 @@ class Scanner:
     @property
     def models(self) -> list[Model]:
         """The models, loaded when they are first wanted: reading goes on meanwhile."""
+        if self._lender is not None:
+            return self._lender.models
         if not self._models:
             settings = self.settings
             for manifest in self.manifests:

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from vidmod.coverage import seconds_of
 from vidmod.policy import Policy
+from vidmod.redacting.job import Redaction
 from vidmod.scanning import Progress as ScanProgress
 from vidmod.timebase import format_time
 from vidmod.timeline import Segment, Timeline
@@ -167,6 +168,24 @@ def batch_table(rows: Sequence[tuple[str, str, str, int]]) -> Table:
     return table
 
 
+def redaction(done: Redaction, output: str) -> RenderableType:
+    """What was covered, how the file was written, what was left out and what was verified; fits 80 columns."""
+    written = done.written
+    head = Text()
+    head.append(output if output.isprintable() else repr(output), style="bold")
+    seconds = sum(span.length for span in done.spans)
+    head.append(f"  {done.covered_pictures} pictures covered in {len(done.spans)} spans, {seconds:.1f} s", style="dim")
+    how = f"  {written.encoded} pictures encoded again ({written.encoder}), {written.copied} packets copied"
+    if written.full is not None:
+        how = f"  every picture encoded again ({written.encoder}): {written.full}"
+    lines = [head, Text(how if written.encoded else "  nothing to cover: every packet copied", style="dim")]
+    lines += [Text(f"  {note}", style="yellow") for note in written.notes]
+    lines += [Text(f"  verified: {check}", style="dim") for check in done.checks]
+    if not done.checks:
+        lines.append(Text("  not verified", style="yellow"))
+    return Group(*lines)
+
+
 class ProgressBar:
     """A bar for every input under way, with speed and time left, if stderr is a terminal."""
 
@@ -204,6 +223,14 @@ class ProgressBar:
                 position=format_time(state.position_seconds).partition(".")[0],
                 speed=f"{state.speed:.1f}x",
             )
+
+    def show(self, name: str, what: str, share: float) -> None:
+        """Take in what is being done to a file, and how far that is, from 0 to 1."""
+        path = Path(name)
+        if path not in self._tasks:
+            label = name if len(name) <= 24 else f"…{name[-23:]}"
+            self._tasks[path] = self._progress.add_task(label, total=1.0, position=what, speed="")
+        self._progress.update(self._tasks[path], completed=share, position=what)
 
     def finished(self, path: Path) -> None:
         """Show an input no more."""

@@ -148,6 +148,46 @@ def orientation_of(frame: VideoFrame) -> Orientation:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
+class Raster:
+    """A picture's stored samples, where they lie.
+
+    Attributes:
+        format: FFmpeg's name of the pixel format.
+        width, height: Stored pixels.
+        full_range: Whether luma goes from 0 to the highest value.
+        planes: The buffers, writable if the picture is.
+        line_sizes: Bytes from one row of a plane to the next.
+        orientation: How the stored picture is turned for display.
+    """
+
+    format: str
+    width: int
+    height: int
+    full_range: bool
+    planes: tuple[memoryview, ...]
+    line_sizes: tuple[int, ...]
+    orientation: Orientation
+
+    @classmethod
+    def of(cls, picture: VideoFrame) -> Raster:
+        """The samples of a decoder's picture."""
+        return cls(
+            picture.format.name,
+            picture.width,
+            picture.height,
+            _color_range(picture) == ColorRange.JPEG,
+            tuple(memoryview(plane) for plane in picture.planes),
+            tuple(plane.line_size for plane in picture.planes),
+            orientation_of(picture),
+        )
+
+    @property
+    def displayed_size(self) -> tuple[int, int]:
+        """(width, height) in displayed pixels."""
+        return self.orientation.size(self.width, self.height)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Frame:
     """One picture with its presentation time, half open: [pts, end_pts).
 

@@ -1,0 +1,285 @@
+"""The redact job, with real workers and encoders and a small detector that finds whatever is bright."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from tests.networks import write_classifier, write_detector
+from vidmod.errors import NotVideoError, OutputError, TimelineError, UsageError
+from vidmod.messages import Json
+from vidmod.redacting import job
+from vidmod.redacting.job import Redaction, Redactor, RedactSettings
+from vidmod.redacting.messages import Covering
+from vidmod.scanning import Scanner, ScanSettings
+from vidmod.timeline import Segment, Timeline
+
+RATE, COUNT, BRIGHT = 25, 150, range(60, 72)
+TICK = Fraction(1, 512 * RATE)
+# Where the detector sees what is bright: a quarter of its input, which is 5 times smaller than the film.
+BOX = (slice(0, 160), slice(0, 160))
+
+
+def make_film(path: Path, bright: range = BRIGHT, *, red: range = range(0)) -> Path:
+    """A dark film whose noise moves, with a white spot in some pictures, or all of it red."""
+    chance = np.random.default_rng(0)
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("libx264", rate=RATE)
+        stream.width, stream.height, stream.pix_fmt = 320, 180, "yuv420p"
+        stream.codec_context.gop_size = RATE
+        stream.options = {"x264-params": "scenecut=0"}
+        for number in range(COUNT):
+            picture = np.empty((180, 320, 3), np.uint8)
+            picture[:] = np.linspace(30, 60, 320)[None, :, None] + chance.integers(0, 9, (180, 320, 1), np.uint8)
+            if number in bright:
+                picture[20:60, 20:60] = 255
+            if number in red:
+                picture[:] = (200, 0, 0)
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        output.mux(stream.encode(None))
+    return path
+
+
+def pictures(path: Path) -> dict[Fraction, Any]:
+    with av.open(str(path), "r") as source:
+        found = {}
+        for frame in source.decode(video=0):
+            assert frame.pts is not None
+            assert frame.time_base is not None
+            found[frame.pts * frame.time_base] = frame.to_ndarray(format="gray")
+        return found
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    folder = tmp_path_factory.mktemp("models")
+    return (str(write_classifier(folder)), str(write_detector(folder)))
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_film(tmp_path_factory.mktemp("film") / "film.mp4")
+
+
+Redact = Callable[..., Redaction]
+
+
+@pytest.fixture(scope="module")
+def redact(models: tuple[str, ...]) -> Redact:
+    def run(source: Path, output: Path, timeline: Timeline | None = None, **settings: Any) -> Redaction:
+        scan = ScanSettings(models=models, **settings.pop("scan", {}))
+        with Redactor(RedactSettings(scan=scan, **settings)) as redactor:
+            return redactor.redact(source, output, timeline=timeline)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def scanned(models: tuple[str, ...], film: Path) -> Timeline:
+    with Scanner(ScanSettings(models=models)) as scanner:
+        return scanner.scan(film)
+
+
+class TestCovering:
+    def test_what_was_found_is_black_and_the_rest_as_it_was(self, film: Path, tmp_path: Path, redact: Redact) -> None:
+        output = tmp_path / "safe.mp4"
+        done = redact(film, output, labels=["BRIGHT"])
+        before, after = pictures(film), pictures(output)
+        assert list(before) == list(after)
+        ((start, end),) = done.written.spans
+        for number, (at, old) in enumerate(before.items()):
+            if number in BRIGHT:
+                assert after[at][BOX].max() <= 30
+            if not start * TICK <= at < end * TICK:
+                assert np.array_equal(old, after[at])
+        assert done.written.full is None
+        assert done.written.copied >= COUNT - 3 * RATE
+        assert len(done.checks) == 4
+
+    def test_a_classifier_has_the_whole_picture_covered(self, tmp_path: Path, redact: Redact) -> None:
+        source = make_film(tmp_path / "red.mp4", range(0), red=range(60, 90))
+        done = redact(source, tmp_path / "safe.mp4", labels=["red"])
+        for number, new in enumerate(pictures(tmp_path / "safe.mp4").values()):
+            assert (new.std() < 2) == (number in range(60, 90))
+        assert done.covered_pictures == 30
+
+    def test_a_slate_covers_the_whole_picture(self, film: Path, tmp_path: Path, redact: Redact) -> None:
+        redact(film, tmp_path / "safe.mp4", labels=["BRIGHT"], segments="slate")
+        shown = list(pictures(tmp_path / "safe.mp4").values())
+        assert all(shown[number].std() < 2 for number in BRIGHT)
+        assert shown[10].std() > 2
+
+    @pytest.mark.parametrize("style", ["mosaic", "blur"])
+    def test_other_styles(self, film: Path, tmp_path: Path, redact: Redact, style: str) -> None:
+        redact(film, tmp_path / "safe.mp4", labels=["BRIGHT"], style=style)
+        before, after = (list(pictures(path).values())[65] for path in (film, tmp_path / "safe.mp4"))
+        assert after[BOX].max() < before[BOX].max() - 50
+
+    def test_where_nothing_is_found_every_packet_is_copied(self, tmp_path: Path, redact: Redact) -> None:
+        source = make_film(tmp_path / "calm.mp4", range(0))
+        done = redact(source, tmp_path / "safe.mp4", labels=["BRIGHT"])
+        assert (done.written.copied, done.written.encoded, done.covered_pictures) == (COUNT, 0, 0)
+
+    def test_what_nobody_looked_at_is_covered(self, film: Path, tmp_path: Path, redact: Redact) -> None:
+        done = redact(film, tmp_path / "safe.mp4", labels=["BRIGHT"], scan={"end": Fraction(4)})
+        shown = list(pictures(tmp_path / "safe.mp4").values())
+        assert all(picture.std() < 2 for picture in shown[100:])
+        assert shown[90].std() > 2
+        assert done.timeline.status == "partial"
+
+    def test_the_document_says_what_was_done(self, film: Path, tmp_path: Path, redact: Redact) -> None:
+        document: Json = redact(film, tmp_path / "safe.mp4", labels=["BRIGHT"]).as_document()
+        assert document["schema"] == "vidmod.redaction/1"
+        assert document["output"]["size_bytes"] == (tmp_path / "safe.mp4").stat().st_size
+        assert document["written"]["copied_packets"] + document["written"]["encoded_pictures"] == COUNT
+        (span,) = document["covered"]
+        assert span["start_seconds"] <= BRIGHT.start / RATE
+        assert span["end_seconds"] >= BRIGHT.stop / RATE
+        json.dumps(document)
+
+
+class TestATimelineThatAReviewerLeft:
+    def test_what_was_rejected_is_not_covered(
+        self, film: Path, tmp_path: Path, redact: Redact, scanned: Timeline
+    ) -> None:
+        corrected = dataclasses.replace(scanned, segments=())
+        assert redact(film, tmp_path / "safe.mp4", corrected, labels=["BRIGHT"]).covered_pictures == 0
+
+    def test_what_was_accepted_is_covered(self, film: Path, tmp_path: Path, redact: Redact, scanned: Timeline) -> None:
+        segment = Segment("s1", "BRIGHT", "block", "cover", 2.4, 2.88, 1.0, 1.0, {"BRIGHT": 1.0})
+        corrected = dataclasses.replace(scanned, segments=(segment,))
+        redact(film, tmp_path / "safe.mp4", corrected, labels=["BRIGHT"])
+        shown = list(pictures(tmp_path / "safe.mp4").values())
+        assert all(shown[number][BOX].max() <= 30 for number in BRIGHT)
+
+    def test_a_box_drawn_by_hand_is_covered(
+        self, film: Path, tmp_path: Path, redact: Redact, scanned: Timeline
+    ) -> None:
+        base = Fraction(scanned.streams[0].video["time_base"])
+        boxes = [
+            {"pts": int(at / base), "time_seconds": at, "box": [left, 100, left + 40, 140]}
+            for at, left in ((1, 100), (2, 200))
+        ]
+        track = {"id": "t1", "label": "hand", "start_seconds": 1.0, "end_seconds": 2.0, "boxes": boxes}
+        corrected = dataclasses.replace(scanned, segments=(), tracks=(track,))
+        done = redact(film, tmp_path / "safe.mp4", corrected, labels=["BRIGHT"])
+        shown = list(pictures(tmp_path / "safe.mp4").values())
+        assert done.covered_pictures == RATE
+        assert shown[25][100:140, 100:140].max() <= 30
+        assert shown[37][100:140, 150:186].max() <= 30
+        assert shown[24][100:140, 100:140].min() > 20
+
+    def test_one_of_another_file_is_refused(self, tmp_path: Path, redact: Redact, scanned: Timeline) -> None:
+        other = make_film(tmp_path / "other.mp4", range(5))
+        with pytest.raises(TimelineError, match="another file"):
+            redact(other, tmp_path / "safe.mp4", scanned, labels=["BRIGHT"])
+
+
+class TestVerifying:
+    def test_what_still_shows_is_covered_in_a_second_round(
+        self, film: Path, tmp_path: Path, redact: Redact, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        found = [[Covering(pts=61 * 512, whole=True, boxes=[])], []]
+        monkeypatch.setattr(job, "still_visible", lambda *_: found.pop(0))
+        done = redact(film, tmp_path / "safe.mp4", labels=["BRIGHT"])
+        assert list(pictures(tmp_path / "safe.mp4").values())[61].std() < 2
+        assert "round 2" in done.checks[-1]
+
+    def test_what_shows_even_then_leaves_no_output(
+        self, film: Path, tmp_path: Path, redact: Redact, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        output = tmp_path / "safe.mp4"
+        output.write_bytes(b"before")
+        monkeypatch.setattr(job, "still_visible", lambda *_: [Covering(pts=61 * 512, whole=True, boxes=[])])
+        with pytest.raises(OutputError, match="second round"):
+            redact(film, output, labels=["BRIGHT"])
+        assert output.read_bytes() == b"before"
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["safe.mp4"]
+
+    def test_a_picture_that_is_not_covered_is_noticed(
+        self, film: Path, tmp_path: Path, redact: Redact, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        real = job._rebased
+
+        def elsewhere(*args: Any) -> tuple[Covering, ...]:
+            return tuple(Covering(pts=row.pts, whole=True, boxes=[]) for row in real(*args))
+
+        monkeypatch.setattr(job, "_rebased", elsewhere)
+        with pytest.raises(OutputError, match="what is to be covered shows at"):
+            redact(film, tmp_path / "safe.mp4", labels=["BRIGHT"])
+        assert list(tmp_path.iterdir()) == []
+
+
+class TestBadInput:
+    def test_an_output_that_cannot_be(self, film: Path, tmp_path: Path, redact: Redact) -> None:
+        with pytest.raises(OutputError, match="no folder"):
+            redact(film, tmp_path / "none" / "safe.mp4")
+        with pytest.raises(UsageError, match="another file"):
+            redact(film, film)
+
+    def test_what_is_no_video(self, tmp_path: Path, redact: Redact) -> None:
+        with pytest.raises(NotVideoError):
+            redact(tmp_path, tmp_path / "safe.mp4")
+
+    def test_a_full_disk(self, film: Path, tmp_path: Path, redact: Redact, monkeypatch: pytest.MonkeyPatch) -> None:
+        output = tmp_path / "safe.mp4"
+        output.write_bytes(b"before")
+
+        def full(*_: Any) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(os, "pwrite", full)
+        with pytest.raises(OutputError, match="No space left"):
+            redact(film, output, labels=["BRIGHT"])
+        assert output.read_bytes() == b"before"
+        assert len(list(tmp_path.iterdir())) == 1
+
+    @pytest.mark.parametrize("settings", [{"style": "glitter"}, {"shape": "star"}, {"margin": -1.0}, {"segments": "x"}])
+    def test_a_wrong_setting(self, settings: dict[str, Any]) -> None:
+        with pytest.raises(UsageError):
+            RedactSettings(**settings)
+
+
+@pytest.mark.parametrize("seconds", [1.0, 2.0, 3.0, 4.0])
+def test_killed_at_any_moment_it_leaves_what_was_there_or_a_whole_file(
+    film: Path, tmp_path: Path, models: tuple[str, ...], seconds: float
+) -> None:
+    output = tmp_path / "safe.mp4"
+    output.write_bytes(b"before")
+    command = [sys.executable, "-m", "vidmod", "redact", str(film), str(output), "--models", ",".join(models)]
+    with subprocess.Popen([*command, "--labels", "BRIGHT", "--quiet"], start_new_session=True) as running:
+        time.sleep(seconds)
+        running.send_signal(signal.SIGKILL)
+    if output.read_bytes() != b"before":
+        shown = list(pictures(output).values())
+        assert len(shown) == COUNT
+        assert all(shown[number][BOX].max() <= 30 for number in BRIGHT)
+
+
+def test_the_command(film: Path, tmp_path: Path, models: tuple[str, ...]) -> None:
+    output = tmp_path / "safe.mp4"
+    command = [sys.executable, "-m", "vidmod", "redact", str(film), str(output), "--models", ",".join(models)]
+    result = subprocess.run([*command, "--labels", "BRIGHT"], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "packets copied" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert max(map(len, result.stderr.splitlines())) <= 80
+    document = json.loads((tmp_path / "safe.mp4.redaction.json").read_text("utf-8"))
+    assert document["output"]["name"] == "safe.mp4"
+    missing = subprocess.run([*command[:4], "none.mp4", str(output)], capture_output=True, text=True, check=False)
+    assert missing.returncode == 4
+    assert "no such file" in missing.stderr

@@ -1,0 +1,15 @@
+"""Importing this loads all of PyAV.
+
+It loads the rest of itself when it first meets a stream of a kind; an enclosed worker cannot load anything.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+import av
+
+for _module in pkgutil.walk_packages(av.__path__, "av."):
+    if _module.name != "av.__main__":
+        importlib.import_module(_module.name)

@@ -1,0 +1,262 @@
+"""From pictures that were all looked at to what is covered of each."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from vidmod.predictions import Box, Detection
+from vidmod.redacting.messages import Covering
+from vidmod.targets import Targets
+from vidmod.timebase import Span, to_seconds
+from vidmod.timeline import Json, Sample, Segment
+from vidmod.tracking import FrameDetections, FrameRegions, Tracker, Tracking, TrackRecorder
+
+# What is found this close to where looking ended may go on.
+_EDGE_SECONDS = 0.25
+_FURTHER_SECONDS = 2.0
+_SHARE_COVERED = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Covered:
+    """What is covered of a stream.
+
+    Attributes:
+        rows: Of every picture of which something is covered, in order.
+        touched: When those are shown, [start, end) in the stream's time base, disjoint.
+        tracks: For a timeline.
+        further: Where else to look, in seconds: what was found goes on to the edge of where was looked.
+    """
+
+    rows: tuple[Covering, ...]
+    touched: tuple[tuple[int, int], ...]
+    tracks: tuple[Json, ...]
+    further: tuple[Span, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """How it is decided.
+
+    Attributes:
+        targets: What is to be covered.
+        tracking: How detections become regions.
+        slate: Cover the whole picture wherever something is to be covered.
+        truth: A reviewer's segments: nothing outside of them is covered, and where a classifier's is, all is. None if
+            nobody has looked at them.
+        drawn: A reviewer's tracks.
+    """
+
+    targets: Targets
+    tracking: Tracking
+    slate: bool = False
+    truth: tuple[Segment, ...] | None = None
+    drawn: tuple[Json, ...] = ()
+
+
+def cover(samples: Sequence[Sample], size: tuple[int, int], time_base: Fraction, extent: Span, rules: Rules) -> Covered:
+    """Decide what is covered.
+
+    Args:
+        samples: Of every picture of some stretches, in order.
+        size: Displayed width and height.
+        time_base: Of the samples' pts.
+        extent: From when to when the stream goes, in seconds.
+        rules: What is wanted.
+    """
+    recorder = TrackRecorder(time_base)
+    regions: list[FrameRegions] = []
+    first = 1
+    for run in _runs(samples, time_base):
+        frames = _renumbered(_track(run, size, time_base, rules), first)
+        first = max([first, *(region.track + 1 for frame in frames for region in frame.regions)])
+        regions += frames
+    recorder.add(regions)
+    rows = tuple(_rows(regions, _whole(samples, rules), time_base, rules))
+    ends = {frame.pts: frame.end_pts for frame in regions}
+    return Covered(
+        rows,
+        tuple(joined([(row.pts, ends[row.pts]) for row in rows])),
+        tuple(track.as_json() for track in recorder.tracks()),
+        tuple(_further(regions, {row.pts for row in rows}, time_base, extent)),
+    )
+
+
+def still_visible(samples: Sequence[Sample], rows: Sequence[Covering], rules: Rules) -> list[Covering]:
+    """What models still find in a redacted file, to be covered as well.
+
+    A detection of which nine tenths are covered already is of the cover itself.
+
+    Args:
+        samples: Of the redacted file.
+        rows: What was covered, in the same time base.
+        rules: By which it was covered.
+    """
+    known = {row.pts: row for row in rows}
+    found = []
+    for sample in samples:
+        start, end = sample.time_seconds, sample.end_seconds
+        row = known.get(sample.pts)
+        if (row is not None and row.whole) or (rules.truth is not None and not _meets(start, end, rules.truth)):
+            continue
+        covers = [] if row is None else row.boxes
+        boxes = [
+            _grown(item.box, rules.tracking.margin)
+            for item in rules.targets.boxes(sample.predictions)
+            if rules.targets.is_box_certain(item) and _covered_share(item.box, covers) < _SHARE_COVERED
+        ]
+        whole = bool(rules.targets.whole([sample]))
+        if boxes or whole:
+            found.append(Covering(pts=sample.pts, whole=whole, boxes=boxes))
+    return found
+
+
+def merged(rows: Sequence[Covering], more: Sequence[Covering]) -> tuple[Covering, ...]:
+    """Both, one row for a picture, in order."""
+    known = {row.pts: row for row in rows}
+    for row in more:
+        before = known.get(row.pts, Covering(pts=row.pts, whole=False, boxes=[]))
+        known[row.pts] = Covering(pts=row.pts, whole=before.whole or row.whole, boxes=[*before.boxes, *row.boxes])
+    return tuple(known[pts] for pts in sorted(known))
+
+
+def _grown(box: Box, margin: float) -> Box:
+    x1, y1, x2, y2 = box
+    x, y = (x2 - x1) * margin / 2, (y2 - y1) * margin / 2
+    return (x1 - x, y1 - y, x2 + x, y2 + y)
+
+
+def _covered_share(box: Box, covers: Sequence[Box]) -> float:
+    """Which share of a box lies under others that covers most of it."""
+    area = (box[2] - box[0]) * (box[3] - box[1])
+    if area <= 0:
+        return 1.0
+    best = 0.0
+    for cover_box in covers:
+        width = min(box[2], cover_box[2]) - max(box[0], cover_box[0])
+        height = min(box[3], cover_box[3]) - max(box[1], cover_box[1])
+        best = max(best, max(0.0, width) * max(0.0, height) / area)
+    return best
+
+
+def end_pts(sample: Sample, time_base: Fraction) -> int:
+    """When a sample's picture is no longer shown."""
+    return sample.pts + max(1, round(sample.duration_seconds / time_base))
+
+
+def _runs(samples: Sequence[Sample], time_base: Fraction) -> Iterator[list[Sample]]:
+    """Samples of pictures that follow each other."""
+    run: list[Sample] = []
+    for sample in samples:
+        # A stored duration is rounded to the microsecond.
+        if run and abs(sample.pts - end_pts(run[-1], time_base)) > max(1, round(Fraction(1, 500_000) / time_base)):
+            yield run
+            run = []
+        run.append(sample)
+    if run:
+        yield run
+
+
+def _track(run: Sequence[Sample], size: tuple[int, int], time_base: Fraction, rules: Rules) -> list[FrameRegions]:
+    tracker = Tracker(rules.tracking, time_base=time_base, width=size[0], height=size[1])
+    frames: list[FrameRegions] = []
+    for place, sample in enumerate(run):
+        following = run[place + 1].pts if place + 1 < len(run) else end_pts(sample, time_base)
+        found = tuple(_levelled(item, rules) for item in rules.targets.boxes(sample.predictions))
+        frames += tracker.update(FrameDetections(sample.pts, following, found))
+    return [*frames, *tracker.finish()]
+
+
+def _levelled(item: Detection, rules: Rules) -> Detection:
+    """The detection with a score that is to the tracker's threshold as its own is to its label's."""
+    threshold = rules.targets.threshold(item)
+    assert threshold is not None
+    return dataclasses.replace(item, score=min(1.0, item.score * rules.tracking.high / max(threshold, 1e-6)))
+
+
+def _renumbered(frames: Sequence[FrameRegions], first: int) -> list[FrameRegions]:
+    return [
+        dataclasses.replace(
+            frame,
+            regions=tuple(dataclasses.replace(item, track=item.track + first - 1) for item in frame.regions),
+        )
+        for frame in frames
+    ]
+
+
+def _whole(samples: Sequence[Sample], rules: Rules) -> list[Span]:
+    if rules.truth is None:
+        return rules.targets.whole(samples)
+    names = {row.name for row in rules.targets.categories}
+    return [
+        Span(segment.start_seconds, segment.end_seconds)
+        for segment in rules.truth
+        if segment.category in names and not _is_of_detector(segment, samples)
+    ]
+
+
+def _is_of_detector(segment: Segment, samples: Sequence[Sample]) -> bool:
+    """Whether a segment's labels are ones that a detector gives, and so can be covered by boxes."""
+    known = {item.label for sample in samples for item in sample.predictions.detections}
+    return bool(segment.labels) and set(segment.labels) <= known
+
+
+def _rows(
+    frames: Sequence[FrameRegions], whole: Sequence[Span], time_base: Fraction, rules: Rules
+) -> Iterator[Covering]:
+    for frame in frames:
+        start, end = to_seconds(frame.pts, time_base), to_seconds(frame.end_pts, time_base)
+        if rules.truth is not None and not _meets(start, end, rules.truth):
+            boxes: list[Box] = []
+        else:
+            boxes = [region.box for region in frame.regions]
+        boxes += _drawn(frame.pts, start, rules)
+        all_of_it = any(span.start < end and start < span.end for span in whole) and (rules.slate or not boxes)
+        if boxes or all_of_it:
+            yield Covering(pts=frame.pts, whole=all_of_it or rules.slate, boxes=boxes)
+
+
+def _meets(start: float, end: float, segments: Sequence[Segment]) -> bool:
+    return any(
+        segment.start_seconds - _EDGE_SECONDS < end and start < segment.end_seconds + _EDGE_SECONDS
+        for segment in segments
+    )
+
+
+def _drawn(pts: int, start: float, rules: Rules) -> list[Box]:
+    """A reviewer's boxes at that time, between two of a track's in a straight line."""
+    shown = (track for track in rules.drawn if track["start_seconds"] <= start < track["end_seconds"])
+    return [_between(track["boxes"], pts) for track in shown if track["boxes"]]
+
+
+def _between(rows: Sequence[Json], pts: int) -> Box:
+    before = max((row for row in rows if row["pts"] <= pts), key=lambda row: row["pts"], default=rows[0])
+    after = min((row for row in rows if row["pts"] >= pts), key=lambda row: row["pts"], default=rows[-1])
+    share = 0.0 if after["pts"] == before["pts"] else (pts - before["pts"]) / (after["pts"] - before["pts"])
+    x1, y1, x2, y2 = (a + (b - a) * share for a, b in zip(before["box"], after["box"], strict=True))
+    return (x1, y1, x2, y2)
+
+
+def joined(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Sorted spans that cover the same time, disjoint."""
+    found: list[tuple[int, int]] = []
+    for start, end in spans:
+        if found and start <= found[-1][1]:
+            found[-1] = (found[-1][0], max(end, found[-1][1]))
+        else:
+            found.append((start, end))
+    return found
+
+
+def _further(frames: Sequence[FrameRegions], hit: set[int], time_base: Fraction, extent: Span) -> Iterator[Span]:
+    """Where what is covered goes on to the edge of a run, if there is more of the stream."""
+    edge = round(Fraction(_EDGE_SECONDS) / time_base)
+    for start, end in joined([(frame.pts, frame.end_pts) for frame in frames]):
+        first, last = to_seconds(start, time_base), to_seconds(end, time_base)
+        if first > extent.start + 1e-3 and any(start <= pts < start + edge for pts in hit):
+            yield Span(max(extent.start, first - _FURTHER_SECONDS), first)
+        if last < extent.end - 1e-3 and any(end - edge <= pts < end for pts in hit):
+            yield Span(last, min(extent.end, last + _FURTHER_SECONDS))

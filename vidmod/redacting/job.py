@@ -1,0 +1,618 @@
+"""The redact job: find, look closely, cover, write aside, verify, rename."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from vidmod._version import __version__
+from vidmod.digest import Digest
+from vidmod.errors import (
+    OutputError,
+    SourceError,
+    SourceUnreadableError,
+    TimelineError,
+    UsageError,
+    VidmodError,
+    choose,
+)
+from vidmod.jobs import shown_name
+from vidmod.media import Probe, VideoTrack, open_readable
+from vidmod.redacting.clerk import Clerk, Office
+from vidmod.redacting.covering import Covered, Rules, cover, end_pts, joined, merged, still_visible
+from vidmod.redacting.messages import Covering, RewriteTask, Rewritten, VerifyTask
+from vidmod.redaction import SHAPES, STYLES, TOLERANCE
+from vidmod.scanning import Progress, Scanner
+from vidmod.settings import ScanSettings
+from vidmod.targets import Targets
+from vidmod.timebase import Span, format_time, to_pts, to_seconds, union
+from vidmod.timeline import Json, Sample, Segment, Timeline
+from vidmod.tracking import Tracking
+
+SEGMENT_MODES = ("boxes", "slate")
+# What was found is followed further this often before what is left is covered to its end.
+_ROUNDS = 8
+# Beside what was covered, models look again.
+_BESIDE_SECONDS = 0.2
+# Up to that crf the cover comes back within `TOLERANCE`; beyond, it is coarser by so many levels for each.
+_MEASURED_CRF, _TOLERANCE_PER_CRF = 23, 1.6
+# These ring further at the borders of small boxes.
+_COARSE_ENCODERS, _COARSE_TOLERANCE = ("libsvtav1", "mpeg4", "mpeg2video", "mpeg1video", "mjpeg"), 36.0
+# A redacted file that is so much larger than its source is none.
+_MOST_TIMES, _MOST_MORE_BYTES = 8, 256 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedactSettings:
+    """How a file is redacted.
+
+    Attributes:
+        scan: How it is looked through, where no timeline says what is in it.
+        labels: What to cover; none for what the policy has covered.
+        style: `fill`, `mosaic` or `blur`. Only `fill` cannot be undone.
+        shape: `box` or `ellipse`.
+        margin: How much wider and higher than what was found a covered region is, as a share of its size.
+        segments: `boxes` covers what was found where it was found; `slate` the whole picture all the while.
+        crf, preset: Of the encoder; None for what fits the source.
+        full_reencode: Encode every picture, not only groups that have changed.
+        verify: Decode the output, compare it with the source, and look at it again.
+    """
+
+    scan: ScanSettings = field(default_factory=ScanSettings)
+    labels: Sequence[str] = ()
+    style: str = "fill"
+    shape: str = "box"
+    margin: float = 0.2
+    segments: str = "boxes"
+    crf: int | None = None
+    preset: str | None = None
+    full_reencode: bool = False
+    verify: bool = True
+
+    def __post_init__(self) -> None:
+        choose("style", self.style, STYLES)
+        choose("shape", self.shape, SHAPES)
+        choose("segments", self.segments, SEGMENT_MODES)
+        if not 0 <= self.margin <= 10:
+            raise UsageError(f"Invalid margin ({self.margin:g}). Use a share from 0 to 10, such as 0.2.")
+
+
+@dataclass(frozen=True, slots=True)
+class Redaction:
+    """What was done.
+
+    Attributes:
+        timeline: Of the source, with the tracks that were covered.
+        covered_pictures: Pictures of which something is covered.
+        written: How the file was written.
+        spans: When something is covered, in seconds.
+        checks: In words, what was verified; none if nothing was.
+        settings: How it was asked for.
+        output: The new file's `name`, `sha256` and `size_bytes`.
+    """
+
+    timeline: Timeline
+    covered_pictures: int
+    written: Rewritten
+    spans: tuple[Span, ...]
+    checks: tuple[str, ...]
+    settings: RedactSettings
+    output: Json
+
+    def as_document(self) -> Json:
+        """The JSON document that lies beside the output."""
+        source, settings, written = self.timeline.source, self.settings, self.written
+        text = "".join(self.timeline.dumps(compact=True))
+        policy = self.timeline.provenance["policy"]
+        return {
+            "schema": "vidmod.redaction/1",
+            "vidmod": __version__,
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "input": {key: source[key] for key in ("name", "sha256", "size_bytes")},
+            "output": self.output,
+            "timeline_sha256": hashlib.sha256(text.encode()).hexdigest(),
+            "policy_sha256": hashlib.sha256(json.dumps(policy, sort_keys=True).encode()).hexdigest(),
+            "labels": list(settings.labels),
+            "style": settings.style,
+            "shape": settings.shape,
+            "margin": settings.margin,
+            "segments": settings.segments,
+            "covered_pictures": self.covered_pictures,
+            "covered": [{"start_seconds": span.start, "end_seconds": span.end} for span in self.spans],
+            "written": {
+                "format": written.format,
+                "encoder": written.encoder,
+                "copied_packets": written.copied,
+                "encoded_pictures": written.encoded,
+                "fully_encoded_because": written.full,
+                "undecodable_pictures": written.lost,
+            },
+            "notes": list(written.notes),
+            "verified": list(self.checks),
+        }
+
+
+class Redactor:
+    """Redacts one file after the other with the same settings. A context manager, for use by one thread.
+
+    Raises:
+        UsageError: A setting is wrong, or nothing is to be covered.
+    """
+
+    def __init__(self, settings: RedactSettings, *, notify: Callable[[str], None] | None = None) -> None:
+        self.settings = settings
+        self._scanner = Scanner(settings.scan, notify=notify)
+        self._office = Office(settings.scan.limits)
+
+    def __enter__(self) -> Redactor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the workers and release the models; more than once is fine."""
+        self._office.close()
+        self._scanner.close()
+
+    def redact(
+        self,
+        source: Path,
+        output: Path,
+        *,
+        timeline: Timeline | None = None,
+        progress: Callable[[str, float], None] | None = None,
+    ) -> Redaction:
+        """Write a file in which nothing shows that is to be covered.
+
+        Args:
+            source: A local file.
+            output: Where to write; what was there is replaced when the new file is whole and verified.
+            timeline: What is in the source, as a reviewer left it; None to scan it first.
+            progress: Told what is being done, and how far that is, from 0 to 1.
+
+        Raises:
+            SourceError: The source cannot be redacted.
+            OutputError: The output cannot be written, or something still shows in it.
+            TimelineError: The timeline is of another file.
+        """
+        job = _Job(self, source, output, timeline, progress or _silent)
+        try:
+            return job.run()
+        finally:
+            job.close()
+
+    @property
+    def scanner(self) -> Scanner:
+        """What looks at whole files."""
+        return self._scanner
+
+    @property
+    def office(self) -> Office:
+        """What starts workers."""
+        return self._office
+
+
+def redact(
+    source: str | Path,
+    output: str | Path,
+    *,
+    timeline: Timeline | None = None,
+    progress: Callable[[str, float], None] | None = None,
+    notify: Callable[[str], None] | None = None,
+    **settings: Any,
+) -> Redaction:
+    """Write a video in which nothing shows that is to be covered; see :meth:`Redactor.redact`.
+
+    Args:
+        source: A local file.
+        output: Where to write; what was there is replaced when the new file is whole and verified.
+        timeline: What is in the source, as a reviewer left it; None to scan it first.
+        progress: Told what is being done, and how far that is, from 0 to 1.
+        notify: Told when weights have to be pulled.
+        settings: The fields of :class:`RedactSettings`.
+
+    Example:
+        >>> vidmod.redact("upload.mp4", "safe.mp4", labels=["FACE_FEMALE", "FACE_MALE"]).covered_pictures
+        311
+    """
+    with Redactor(RedactSettings(**settings), notify=notify) as redactor:
+        return redactor.redact(Path(source), Path(output), timeline=timeline, progress=progress)
+
+
+def _silent(_what: str, _share: float) -> None: ...
+
+
+class _Job:
+    """One file's redaction."""
+
+    def __init__(
+        self,
+        redactor: Redactor,
+        source: Path,
+        output: Path,
+        timeline: Timeline | None,
+        progress: Callable[[str, float], None],
+    ) -> None:
+        self._redactor = redactor
+        self._settings = redactor.settings
+        self._source = source
+        self._output = output
+        self._given = timeline
+        self._progress = progress
+        self._targets = self._chosen()
+        self._tracking = Tracking(margin=self._settings.margin)
+        self._descriptor = open_readable(source)
+        self._digest = Digest(source, self._descriptor)
+        self._digest.start()
+        self._base = Fraction(1)
+
+    def close(self) -> None:
+        self._digest.close()
+        os.close(self._descriptor)
+
+    def run(self) -> Redaction:
+        self._check_output()
+        timeline = self._looked_through()
+        covered, timeline = self._looked_closely(timeline)
+        with (
+            _Aside(self._output) as aside,
+            Clerk(self._office, self._descriptor, shown_name(self._source)) as clerk,
+        ):
+            track = _track_of(clerk.probe(), timeline)
+            slated = self._slated(timeline, track)
+            covered, written, checks = self._written(clerk, track, covered, slated, aside)
+            output = {"name": self._output.name, **aside.facts()}
+            aside.finish()
+        base = track.time_base
+        spans = [Span(to_seconds(start, base), to_seconds(end, base)) for start, end in (*covered.touched, *slated)]
+        return Redaction(timeline, len(covered.rows), written, tuple(union(spans)), checks, self._settings, output)
+
+    def _written(
+        self, clerk: Clerk, track: VideoTrack, covered: Covered, slated: Sequence[tuple[int, int]], aside: _Aside
+    ) -> tuple[Covered, Rewritten, tuple[str, ...]]:
+        """Write and verify; once more if anything still shows.
+
+        Raises:
+            OutputError: Something shows even then.
+        """
+        for attempt in (1, 2):
+            written = self._write(clerk, track, covered, slated, aside)
+            if not self._settings.verify:
+                return covered, written, ()
+            checks = self._verified(clerk, track, covered, slated, written, aside)
+            more = self._looked_again(covered, track, aside)
+            if not more.rows:
+                return covered, written, (*checks, f"models find nothing more in what was covered (round {attempt})")
+            seen = format_time(float(more.rows[0].pts * track.time_base))
+            covered = dataclasses.replace(
+                covered,
+                rows=merged(covered.rows, more.rows),
+                touched=tuple(joined(sorted((*covered.touched, *more.touched)))),
+            )
+            aside.empty()
+        raise OutputError(
+            f"{self._output}: something still shows at {seen} after a second round. Try a wider --margin."
+        )
+
+    def _looked_again(self, covered: Covered, track: VideoTrack, aside: _Aside) -> Covered:
+        """What models still find in the output, around what was covered."""
+        base = track.time_base
+        spans = [
+            Span(to_seconds(start, base) - _BESIDE_SECONDS, to_seconds(end, base) + _BESIDE_SECONDS)
+            for start, end in covered.touched
+        ]
+        samples = self._dense(union(spans), aside.path, "looking again") if spans else {}
+        rules = self._rules()
+        found = still_visible([samples[pts] for pts in sorted(samples)], covered.rows, rules)
+        touched = [(row.pts, end_pts(samples[row.pts], base)) for row in found]
+        return Covered(tuple(found), tuple(joined(touched)), (), ())
+
+    @property
+    def _office(self) -> Office:
+        return self._redactor.office
+
+    def _chosen(self) -> Targets:
+        policy = self._redactor.scanner.policy
+        labels = self._settings.labels
+        return Targets.of_labels(labels, policy) if labels else Targets.of_policy(policy)
+
+    def _check_output(self) -> None:
+        if not self._output.parent.is_dir():
+            raise OutputError(f"{self._output}: there is no folder {self._output.parent}. Make it first.")
+        if self._output.exists() and (not self._output.is_file() or self._output.samefile(self._source)):
+            raise UsageError(f"{self._output}: cannot be replaced. Name another file than the source.")
+
+    # Finding ------------------------------------------------------------------------------------
+
+    def _looked_through(self) -> Timeline:
+        timeline = self._given
+        if timeline is None:
+            timeline = self._redactor.scanner.scan(self._source, progress=self._scanning("looking through"))
+        if timeline.status == "unscannable" or not timeline.streams:
+            raise SourceError(timeline.notes[0] if timeline.notes else f"{self._source}: cannot be scanned.")
+        if timeline.source["sha256"] != self._digest.hexdigest():
+            raise TimelineError(f"{self._source}: the timeline is of another file. Scan this one.")
+        if timeline.streams[0].kind != "video":
+            raise SourceError(f"{self._source}: holds no video stream, only {timeline.streams[0].kind}.")
+        return timeline
+
+    def _scanning(self, what: str) -> Callable[[Progress], None]:
+        def tell(state: Progress) -> None:
+            whole = state.duration_seconds
+            self._progress(what, min(1.0, state.position_seconds / whole) if whole else 0.0)
+
+        return tell
+
+    def _looked_closely(self, timeline: Timeline) -> tuple[Covered, Timeline]:
+        """Look at every picture around what was found, and further while it goes on; what is covered."""
+        extent = Span(timeline.coverage[0].start_seconds, timeline.coverage[-1].end_seconds)
+        video = timeline.streams[0].video
+        base = self._base = Fraction(video["time_base"])
+        turned = video["rotation"] in (90, -90)
+        size = (video["height"], video["width"]) if turned else (video["width"], video["height"])
+        rules = self._rules()
+        samples: dict[int, Sample] = {}
+        further = tuple(self._stretches(timeline))
+        covered = Covered((), (), (), ())
+        for _ in range(_ROUNDS):
+            wanted = _clipped(further, extent)
+            if not wanted:
+                break
+            samples.update(self._dense(wanted, self._source, "looking closely"))
+            covered = cover([samples[pts] for pts in sorted(samples)], size, base, extent, rules)
+            further = covered.further
+        return covered, dataclasses.replace(timeline, tracks=covered.tracks)
+
+    def _rules(self) -> Rules:
+        return Rules(
+            targets=self._targets,
+            tracking=self._tracking,
+            slate=self._settings.segments == "slate",
+            truth=None if self._given is None else tuple(self._accepted()),
+            drawn=() if self._given is None else self._given.tracks,
+        )
+
+    def _stretches(self, timeline: Timeline) -> list[Span]:
+        if self._given is None:
+            return self._targets.stretches(timeline)
+        spans = [Span(row.start_seconds - 1, row.end_seconds + 1) for row in self._accepted() if self._has_boxes(row)]
+        spans += [Span(row["start_seconds"], row["end_seconds"]) for row in timeline.tracks]
+        return union(spans)
+
+    def _accepted(self) -> list[Segment]:
+        """A reviewer's segments that are to be covered."""
+        names = {category.name for category in self._targets.categories}
+        segments = () if self._given is None else self._given.segments
+        return [row for row in segments if row.stream is None and (row.category in names or self._settings.labels)]
+
+    def _has_boxes(self, segment: Segment) -> bool:
+        """Whether a scan found something in a segment that can be covered where it is."""
+        assert self._given is not None
+        return any(
+            self._targets.boxes(sample.predictions)
+            for sample in self._given.samples
+            if sample.time_seconds < segment.end_seconds and segment.start_seconds < sample.end_seconds
+        )
+
+    def _slated(self, timeline: Timeline, track: VideoTrack) -> list[tuple[int, int]]:
+        """When the whole picture is covered, whatever it shows, [start, end) in the track's time base.
+
+        What nobody has seen, and a reviewer's segments in which there is no box to cover: nobody needs to look there.
+        """
+        spans = [Span(row.start_seconds, row.end_seconds) for row in timeline.coverage if row.state != "analysed"]
+        spans += [Span(row.start_seconds, row.end_seconds) for row in self._accepted() if not self._has_boxes(row)]
+        base = track.time_base
+        return [(int(_fraction(span.start) // base), to_pts(_fraction(span.end), base)) for span in union(spans)]
+
+    def _dense(self, spans: Sequence[Span], path: Path, what: str) -> dict[int, Sample]:
+        """Every picture that is shown in some spans, in seconds, by its pts in the source's time base."""
+        wanted = tuple((_fraction(span.start), _fraction(span.end)) for span in spans)
+        settings = dataclasses.replace(
+            self._settings.scan, sampling="all", spans=wanted, store=None, stop_at=None, start=None, end=None
+        )
+        with Scanner(settings, models_of=self._redactor.scanner) as scanner:
+            found = scanner.scan(path, progress=self._scanning(what))
+        if not found.streams:
+            raise OutputError(f"{path}: cannot be looked at again. {' '.join(found.notes)}")
+        factor = Fraction(found.streams[0].video["time_base"]) / self._base
+        return {
+            round(sample.pts * factor): dataclasses.replace(sample, pts=round(sample.pts * factor))
+            for sample in found.samples
+        }
+
+    # Writing ------------------------------------------------------------------------------------
+
+    def _write(
+        self, clerk: Clerk, track: VideoTrack, covered: Covered, slated: Sequence[tuple[int, int]], aside: _Aside
+    ) -> Rewritten:
+        clerk.remember(covered.rows)
+        task = RewriteTask(
+            track=track,
+            touched=list(covered.touched),
+            slated=list(slated),
+            style=self._settings.style,
+            shape=self._settings.shape,
+            crf=self._settings.crf,
+            preset=self._settings.preset,
+            full=self._settings.full_reencode,
+            threads=self._settings.scan.workers or len(os.sched_getaffinity(0)),
+        )
+        most = os.fstat(self._descriptor).st_size * _MOST_TIMES + _MOST_MORE_BYTES
+        self._progress("writing", 0.0)
+        return next(iter(clerk.rewrite(task, aside.descriptor, most)))
+
+    # Verifying ----------------------------------------------------------------------------------
+
+    def _verified(
+        self,
+        clerk: Clerk,
+        track: VideoTrack,
+        covered: Covered,
+        slated: Sequence[tuple[int, int]],
+        written: Rewritten,
+        aside: _Aside,
+    ) -> tuple[str, ...]:
+        """Read the output back.
+
+        Raises:
+            OutputError: It is not what it should be.
+        """
+        self._progress("verifying", 0.0)
+        with Clerk(self._office, aside.descriptor_for_reading(), f"{shown_name(self._output)} (redacted)") as reader:
+            facts = reader.probe()
+            mine = next((row for row in facts.tracks if row.kind == "video"), None)
+            if mine is None or len(facts.tracks) != 1:
+                raise OutputError(f"{self._output}: {len(facts.tracks)} picture streams were written, not one.")
+            reader.remember(_rebased(covered.rows, track, mine))
+            factor = track.time_base / mine.time_base
+            whole = [(round(start * factor), round(end * factor)) for start, end in slated]
+            task = VerifyTask(track=mine, slated=whole, style=self._settings.style, shape=self._settings.shape)
+            deviations = {pts * mine.time_base: level for pts, level in reader.pictures(task)}
+            theirs = {
+                pts * track.time_base: (size, digest) for pts, size, digest in clerk.packets(track) if pts is not None
+            }
+            ours = {
+                pts * mine.time_base: (size, digest) for pts, size, digest in reader.packets(mine) if pts is not None
+            }
+        worst = max(deviations.values(), default=0.0)
+        if worst > self._tolerance(written.encoder):
+            at = next(time for time, level in deviations.items() if level == worst)
+            raise OutputError(f"{self._output}: what is to be covered shows at {format_time(float(at))}.")
+        checks = [f"{len(deviations)} pictures decoded, covered to {worst:.1f} of 255 levels"]
+        checks.append(self._same_times(set(theirs), set(deviations), written))
+        checks.append(self._same_packets(theirs, ours, track, written))
+        return tuple(checks)
+
+    def _tolerance(self, encoder: str | None) -> float:
+        """By how much an encoder may have changed the cover, in levels of 8 bits; measured, see `vidmod.redaction`."""
+        if encoder in _COARSE_ENCODERS:
+            return _COARSE_TOLERANCE
+        coarser = max(0, (self._settings.crf or 0) - _MEASURED_CRF)
+        return min(_COARSE_TOLERANCE, TOLERANCE + _TOLERANCE_PER_CRF * coarser)
+
+    def _same_times(self, theirs: set[Fraction], ours: set[Fraction], written: Rewritten) -> str:
+        added, missing = ours - theirs, theirs - ours
+        if added or (missing and written.full is None):
+            text = f"{len(added)} pictures too many, {len(missing)} too few"
+            raise OutputError(f"{self._output}: its pictures are not the source's ({text}).")
+        return "picture times equal the source's" + (f", but for {len(missing)} that do not decode" if missing else "")
+
+    def _same_packets(
+        self,
+        theirs: dict[Fraction, tuple[int, str]],
+        ours: dict[Fraction, tuple[int, str]],
+        track: VideoTrack,
+        written: Rewritten,
+    ) -> str:
+        if written.full is not None:
+            return "every picture was encoded anew"
+        spans = [(start * track.time_base, end * track.time_base) for start, end in written.spans]
+        outside = [time for time in theirs if not any(start <= time < end for start, end in spans)]
+        changed = [time for time in outside if ours.get(time) != theirs[time]]
+        if changed:
+            raise OutputError(
+                f"{self._output}: {len(changed)} packets that were to be copied differ from the source's."
+            )
+        return f"{len(outside)} copied packets equal the source's by SHA-256"
+
+
+class _Aside:
+    """A file beside the output, that becomes it when it is whole. A context manager.
+
+    Raises:
+        OutputError: It cannot be made, or not renamed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._name: Path | None = None
+        self.descriptor = -1
+        self._reading = -1
+
+    def __enter__(self) -> _Aside:
+        try:
+            self.descriptor, name = tempfile.mkstemp(
+                prefix=f".{self._path.name}.", suffix=f".part{self._path.suffix}", dir=self._path.parent
+            )
+        except OSError as exc:
+            raise OutputError(f"{self._path}: cannot be written ({exc.strerror}).") from exc
+        self._name = Path(name)
+        return self
+
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
+        for descriptor in (self.descriptor, self._reading):
+            if descriptor >= 0:
+                os.close(descriptor)
+        if self._name is not None:
+            with contextlib.suppress(OSError):
+                self._name.unlink(missing_ok=True)
+        if isinstance(error, OSError) and not isinstance(error, VidmodError):
+            reason = error.strerror or str(error)
+            raise OutputError(f"{self._path}: cannot be written ({reason}). What was there is untouched.") from error
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        assert self._name is not None
+        return self._name
+
+    def descriptor_for_reading(self) -> int:
+        """A descriptor that cannot write."""
+        if self._reading < 0:
+            self._reading = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        return self._reading
+
+    def facts(self) -> Json:
+        """Its `sha256` and `size_bytes`."""
+        with self.path.open("rb") as file:
+            return {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "size_bytes": self.path.stat().st_size}
+
+    def empty(self) -> None:
+        """Begin anew."""
+        os.ftruncate(self.descriptor, 0)
+
+    def finish(self) -> None:
+        """It is whole: give it its name."""
+        os.fsync(self.descriptor)
+        mask = os.umask(0)
+        os.umask(mask)
+        os.fchmod(self.descriptor, self._path.stat().st_mode & 0o777 if self._path.exists() else 0o666 & ~mask)
+        self.path.replace(self._path)
+        self._name = None
+
+
+def _track_of(facts: Probe, timeline: Timeline) -> VideoTrack:
+    stream = timeline.streams[0].stream
+    track = next((row for row in facts.tracks if row.index == stream and row.kind == "video"), None)
+    if track is None:
+        raise SourceUnreadableError("The file is not what it was when it was scanned. Scan it again.")
+    return track
+
+
+def _rebased(rows: Sequence[Covering], theirs: VideoTrack, mine: VideoTrack) -> tuple[Covering, ...]:
+    factor = theirs.time_base / mine.time_base
+    return tuple(Covering(pts=round(row.pts * factor), whole=row.whole, boxes=row.boxes) for row in rows)
+
+
+def _clipped(spans: Sequence[Span], extent: Span) -> list[Span]:
+    rows = [
+        Span(max(span.start, extent.start), min(span.end, extent.end))
+        for span in spans
+        if span.end > extent.start and span.start < extent.end
+    ]
+    return union(rows)
+
+
+def _fraction(seconds: float) -> Fraction:
+    return Fraction(round(seconds * 1_000_000), 1_000_000)

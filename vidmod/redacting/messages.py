@@ -1,0 +1,151 @@
+"""What a redaction and the workers that rewrite and verify for it say to each other.
+
+As in :mod:`vidmod.messages`, replies come from a process that parsed an untrusted file, and are checked, not believed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from vidmod.media import VideoTrack
+from vidmod.messages import Failed, Probed, ProbeTask, Working
+from vidmod.predictions import Box
+
+
+class OpenSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker is started with.
+
+    Attributes:
+        name: What messages call the file.
+    """
+
+    name: str
+    max_pixels: int
+    max_streams: int
+
+
+class Covering(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """What is to be covered of one picture.
+
+    Attributes:
+        pts: When it is shown, in the time base of its stream.
+        whole: All of it.
+        boxes: In displayed pixels.
+    """
+
+    pts: int
+    whole: bool
+    boxes: list[Box]
+
+
+class CoverTask(msgspec.Struct, frozen=True, tag="cover"):
+    """Remember what is to be covered. Answered by `Noted`."""
+
+    rows: list[Covering]
+
+
+class RewriteTask(msgspec.Struct, frozen=True, tag="rewrite", kw_only=True):
+    """Write the file anew, its pictures covered. Answered by every `Written`, then `Rewritten`; or `Failed`.
+
+    Attributes:
+        track: The stream that is covered; other picture streams are left out.
+        touched: When pictures change, [start, end) in its time base.
+        slated: When all of every picture is covered, whatever it shows, [start, end) in its time base.
+        style, shape: See :mod:`vidmod.redaction`.
+        crf, preset: Of the encoder; None for what fits the source.
+        full: Encode every picture.
+        threads: Of the encoder.
+    """
+
+    track: VideoTrack
+    touched: list[tuple[int, int]]
+    slated: list[tuple[int, int]]
+    style: str
+    shape: str
+    crf: int | None
+    preset: str | None
+    full: bool
+    threads: int
+
+
+class ListTask(msgspec.Struct, frozen=True, tag="list"):
+    """Say what packets there are. Answered by every `Packets`, then `Noted`; or `Failed`."""
+
+    track: VideoTrack
+
+
+class VerifyTask(msgspec.Struct, frozen=True, tag="verify", kw_only=True):
+    """Decode everything, and look whether it is covered. Answered by every `Pictures`, then `Noted`; or `Failed`."""
+
+    track: VideoTrack
+    slated: list[tuple[int, int]]
+    style: str
+    shape: str
+
+
+Task = ProbeTask | CoverTask | RewriteTask | ListTask | VerifyTask
+
+
+class Noted(msgspec.Struct, frozen=True, tag="noted"):
+    """That was all."""
+
+
+class Written(msgspec.Struct, frozen=True, tag="written", kw_only=True):
+    """Bytes of the output, in a slot of shared memory."""
+
+    slot: int
+    at: int
+    size: int
+
+    def __post_init__(self) -> None:
+        if self.at < 0 or self.size < 1:
+            raise ValueError("Invalid bytes.")
+
+
+class Cut(msgspec.Struct, frozen=True, tag="cut"):
+    """The output ends at this place, whatever was written behind it."""
+
+    at: int
+
+
+class Rewritten(msgspec.Struct, frozen=True, tag="rewritten", kw_only=True):
+    """The output is whole.
+
+    Attributes:
+        format: FFmpeg's name of the container.
+        encoder: FFmpeg's name; None if nothing was encoded.
+        copied: Packets of the stream that are as they were.
+        encoded: Pictures that were encoded again.
+        spans: When those are shown, [start, end) in the stream's time base.
+        full: Why everything was encoded again; None where only groups were.
+        lost: Pictures that could not be decoded, and are left out.
+        notes: In words, what was left out, and what else should be known.
+    """
+
+    format: str
+    encoder: str | None
+    copied: int
+    encoded: int
+    spans: list[tuple[int, int]]
+    full: str | None
+    lost: int
+    notes: list[str]
+
+
+class Packets(msgspec.Struct, frozen=True, tag="packets"):
+    """Packets in order: pts, bytes and the beginning of their SHA-256."""
+
+    rows: list[tuple[int | None, int, str]]
+
+
+class Pictures(msgspec.Struct, frozen=True, tag="pictures"):
+    """Pictures in order: pts, and by how many of 255 levels what is covered differs from the cover at worst."""
+
+    rows: list[tuple[int, float]]
+
+
+Reply = Probed | Failed | Working | Noted | Written | Cut | Rewritten | Packets | Pictures
+TaskType: Any = Task
+ReplyType: Any = Reply

@@ -1,0 +1,191 @@
+"""What a worker does for a redaction: list, rewrite and verify the one file that it was given.
+
+This runs in a process of its own, enclosed by :mod:`vidmod.containment`. It cannot write a file: what it writes goes
+through shared memory to the process that asked for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+
+from vidmod import redaction
+from vidmod.allocation import return_free_memory
+from vidmod.errors import OutputError, SourceError, UsageError
+from vidmod.media import Medium
+from vidmod.media import loaded as _loaded  # noqa: F401
+from vidmod.media.demuxer import Demuxer
+from vidmod.media.encoding import DEFAULT_PRESET
+from vidmod.media.frame import Raster
+from vidmod.media.reader import Reader
+from vidmod.media.rewriting import Plan, rewrite
+from vidmod.media.source import probe
+from vidmod.messages import Failed, Probed, ProbeTask, Working, decode, encode
+from vidmod.outlet import Outlet
+from vidmod.redacting.messages import (
+    Covering,
+    CoverTask,
+    Cut,
+    ListTask,
+    Noted,
+    OpenSettings,
+    Packets,
+    Pictures,
+    RewriteTask,
+    Rewritten,
+    TaskType,
+    VerifyTask,
+    Written,
+)
+from vidmod.timebase import Span
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+    from vidmod.workers import Json, Link
+
+# Rows of one message: some ten kilobytes.
+_ROWS = 500
+_DIGEST_CHARACTERS = 16
+_SILENCE_SECONDS = 1.0
+
+__all__ = ["serve"]
+
+
+def serve(link: Link, settings: Json) -> None:
+    """Do one task after the other until the other side closes."""
+    _Writing(link, decode(settings, OpenSettings)).run()
+
+
+class _Writing:
+    def __init__(self, link: Link, settings: OpenSettings) -> None:
+        self._link = link
+        self._medium = Medium(
+            settings.name,
+            descriptor=link.source,
+            max_pixels=settings.max_pixels,
+            max_streams=settings.max_streams,
+        )
+        self._covers: dict[int, Covering] = {}
+        self._spoke = 0.0
+
+    def run(self) -> None:
+        while (payload := self._link.receive()) is not None:
+            task = decode(payload, TaskType)
+            try:
+                match task:
+                    case ProbeTask():
+                        self._send(Probed(probe(self._medium, lambda: self._send(Working()))))
+                    case CoverTask():
+                        self._covers.update((row.pts, row) for row in task.rows)
+                        self._send(Noted())
+                    case ListTask():
+                        self._list(task)
+                    case RewriteTask():
+                        self._rewrite(task)
+                    case VerifyTask():
+                        self._verify(task)
+            except (SourceError, OutputError, UsageError) as exc:
+                self._send(Failed(type(exc).__name__, str(exc)[:1000]))
+            return_free_memory()
+
+    def _send(self, message: msgspec.Struct) -> None:
+        self._link.send(encode(message))
+
+    def _list(self, task: ListTask) -> None:
+        rows: list[tuple[int | None, int, str]] = []
+        with Demuxer(self._medium, task.track) as demuxer:
+            for packet in demuxer.packets():
+                digest = hashlib.sha256(memoryview(packet)).hexdigest()[:_DIGEST_CHARACTERS]
+                rows.append((packet.pts, packet.size, digest))
+                if len(rows) == _ROWS:
+                    self._send(Packets(rows))
+                    rows = []
+        self._send(Packets(rows))
+        self._send(Noted())
+
+    def _rewrite(self, task: RewriteTask) -> None:
+        outlet = Outlet(self._link, self._hand_over, lambda at: self._send(Cut(at)))
+        plan = Plan(
+            touched=tuple(Span(start, end) for start, end in (*task.touched, *task.slated)),
+            crf=task.crf,
+            preset=DEFAULT_PRESET if task.preset is None else task.preset,
+            full=task.full,
+            threads=task.threads,
+        )
+
+        def draw(picture: Any, pts: int) -> None:
+            self._draw(Raster.of(picture), pts, task)
+
+        done = rewrite(self._medium, task.track, cast("BinaryIO", outlet), plan, draw, self._show_life)
+        outlet.flush()
+        notes = [] if done.format_reason is None else [done.format_reason]
+        notes += [f"stream {row.index} ({row.type}) is left out: {row.why}" for row in done.dropped]
+        self._send(
+            Rewritten(
+                format=done.format,
+                encoder=done.encoder,
+                copied=done.copied_packets,
+                encoded=done.pictures,
+                spans=[(int(span.start), int(span.end)) for span in done.spans],
+                full=(done.reason or "asked for") if done.full else None,
+                lost=done.lost_pictures,
+                notes=notes,
+            )
+        )
+
+    def _hand_over(self, slot: int, at: int, size: int) -> None:
+        self._send(Written(slot=slot, at=at, size=size))
+
+    def _show_life(self) -> None:
+        now = time.monotonic()
+        if now - self._spoke > _SILENCE_SECONDS:
+            self._spoke = now
+            self._send(Working())
+
+    def _draw(self, raster: Raster, pts: int, task: RewriteTask) -> None:
+        covering = None if any(start <= pts < end for start, end in task.slated) else self._covers.get(pts)
+        layout, planes = _canvas(raster)
+        # A picture to change of which nothing is known is one that nobody has seen.
+        if covering is None or covering.whole:
+            redaction.slate(planes, layout)
+        else:
+            boxes = redaction.stored_boxes(covering.boxes, raster.orientation, raster.displayed_size)
+            redaction.cover(planes, layout, boxes, redaction.STYLES[task.style], task.shape)
+
+    def _verify(self, task: VerifyTask) -> None:
+        rows: list[tuple[int, float]] = []
+        with Reader(self._medium, task.track) as reader:
+            for frame in reader.frames():
+                whole = any(start <= frame.pts < end for start, end in task.slated)
+                rows.append((frame.pts, self._deviation(Raster.of(frame.picture), frame.pts, task, whole=whole)))
+                if len(rows) == _ROWS:
+                    self._send(Pictures(rows))
+                    rows = []
+        self._send(Pictures(rows))
+        self._send(Noted())
+
+    def _deviation(self, raster: Raster, pts: int, task: VerifyTask, *, whole: bool) -> float:
+        """By how many of 255 levels what is to be covered differs from the cover at worst."""
+        covering = self._covers.get(pts)
+        whole |= covering is not None and covering.whole
+        if not whole and (covering is None or task.style != "fill"):
+            return 0.0
+        layout, planes = _canvas(raster)
+        if whole or covering is None:
+            return redaction.deviation(planes, layout, [layout.bounds], fill=redaction.SLATE).level
+        boxes = redaction.stored_boxes(covering.boxes, raster.orientation, raster.displayed_size)
+        return redaction.deviation(planes, layout, boxes, task.shape).level
+
+
+def _canvas(raster: Raster) -> tuple[redaction.PlaneLayout, list[redaction.Plane]]:
+    """Where to draw on a picture.
+
+    Raises:
+        UsageError: Nothing is drawn on its format.
+    """
+    layout = redaction.PlaneLayout.of(raster.format, raster.width, raster.height, full_range=raster.full_range)
+    return layout, layout.arrays(raster.planes, raster.line_sizes)
