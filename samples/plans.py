@@ -141,9 +141,11 @@ def _beside(box: Box | None, hidden: slice) -> Box | None:
     if box is None:
         return None
     x1, y1, x2, y2 = box
-    if hidden.start <= x1 < hidden.stop:
+    # A sliver on the other side is nothing that one could tell.
+    sliver = (x2 - x1) / 10
+    if hidden.start - sliver <= x1 < hidden.stop:
         x1 = float(hidden.stop)
-    if hidden.start < x2 <= hidden.stop:
+    if hidden.start < x2 <= hidden.stop + sliver:
         x2 = float(hidden.start)
     return (x1, y1, x2, y2) if x1 < x2 else None
 

@@ -283,3 +283,18 @@ def test_the_command(film: Path, tmp_path: Path, models: tuple[str, ...]) -> Non
     missing = subprocess.run([*command[:4], "none.mp4", str(output)], capture_output=True, text=True, check=False)
     assert missing.returncode == 4
     assert "no such file" in missing.stderr
+
+
+def test_borders_that_a_scan_knew_only_roughly_are_looked_at(
+    tmp_path: Path, redact: Redact, models: tuple[str, ...]
+) -> None:
+    source = make_film(tmp_path / "red.mp4", range(0), red=range(56, 84))
+    with Scanner(ScanSettings(models=models)) as scanner:
+        timeline = scanner.scan(source)
+    (segment,) = timeline.segments
+    assert segment.end_seconds < 84 / RATE, "or there is nothing to test"
+    redact(source, tmp_path / "safe.mp4", timeline, labels=["red"])
+    shown = list(pictures(tmp_path / "safe.mp4").values())
+    assert all(shown[number].std() < 2 for number in range(56, 84))
+    assert shown[40].std() > 2
+    assert shown[100].std() > 2

@@ -10,7 +10,7 @@ from fractions import Fraction
 from vidmod.predictions import Box, Detection
 from vidmod.redacting.messages import Covering
 from vidmod.targets import Targets
-from vidmod.timebase import Span, to_seconds
+from vidmod.timebase import Span, to_seconds, union
 from vidmod.timeline import Json, Sample, Segment
 from vidmod.tracking import FrameDetections, FrameRegions, Tracker, Tracking, TrackRecorder
 
@@ -48,6 +48,7 @@ class Rules:
         truth: A reviewer's segments: nothing outside of them is covered, and where a classifier's is, all is. None if
             nobody has looked at them.
         drawn: A reviewer's tracks.
+        reach: How far from a segment what goes on is covered as well, in seconds: a scan knows its borders no better.
     """
 
     targets: Targets
@@ -55,6 +56,7 @@ class Rules:
     slate: bool = False
     truth: tuple[Segment, ...] | None = None
     drawn: tuple[Json, ...] = ()
+    reach: float = 0.5
 
 
 def cover(samples: Sequence[Sample], size: tuple[int, int], time_base: Fraction, extent: Span, rules: Rules) -> Covered:
@@ -100,7 +102,7 @@ def still_visible(samples: Sequence[Sample], rows: Sequence[Covering], rules: Ru
     for sample in samples:
         start, end = sample.time_seconds, sample.end_seconds
         row = known.get(sample.pts)
-        if (row is not None and row.whole) or (rules.truth is not None and not _meets(start, end, rules.truth)):
+        if (row is not None and row.whole) or not _meets(start, end, rules):
             continue
         covers = [] if row is None else row.boxes
         boxes = [
@@ -191,11 +193,13 @@ def _whole(samples: Sequence[Sample], rules: Rules) -> list[Span]:
     if rules.truth is None:
         return rules.targets.whole(samples)
     names = {row.name for row in rules.targets.categories}
-    return [
+    accepted = [
         Span(segment.start_seconds, segment.end_seconds)
         for segment in rules.truth
         if segment.category in names and not _is_of_detector(segment, samples)
     ]
+    going_on = [span for span in rules.targets.whole(samples) if _meets(float(span.start), float(span.end), rules)]
+    return union([*accepted, *going_on])
 
 
 def _is_of_detector(segment: Segment, samples: Sequence[Sample]) -> bool:
@@ -209,7 +213,7 @@ def _rows(
 ) -> Iterator[Covering]:
     for frame in frames:
         start, end = to_seconds(frame.pts, time_base), to_seconds(frame.end_pts, time_base)
-        if rules.truth is not None and not _meets(start, end, rules.truth):
+        if not _meets(start, end, rules):
             boxes: list[Box] = []
         else:
             boxes = [region.box for region in frame.regions]
@@ -219,10 +223,11 @@ def _rows(
             yield Covering(pts=frame.pts, whole=all_of_it or rules.slate, boxes=boxes)
 
 
-def _meets(start: float, end: float, segments: Sequence[Segment]) -> bool:
-    return any(
-        segment.start_seconds - _EDGE_SECONDS < end and start < segment.end_seconds + _EDGE_SECONDS
-        for segment in segments
+def _meets(start: float, end: float, rules: Rules) -> bool:
+    """Whether a reviewer's segment is near, if there are any."""
+    return rules.truth is None or any(
+        segment.start_seconds - rules.reach < end and start < segment.end_seconds + rules.reach
+        for segment in rules.truth
     )
 
 

@@ -42,6 +42,8 @@ from vidmod.tracking import Tracking
 SEGMENT_MODES = ("boxes", "slate")
 # What was found is followed further this often before what is left is covered to its end.
 _ROUNDS = 8
+# What a reviewer's segment may be off by, beyond what lies between two samples.
+_MARGIN_SECONDS = 0.25
 # Beside what was covered, models look again.
 _BESIDE_SECONDS = 0.2
 # Up to that crf the cover comes back within `TOLERANCE`; beyond, it is coarser by so many levels for each.
@@ -276,7 +278,7 @@ class _Job:
             aside.finish()
         base = track.time_base
         spans = [Span(to_seconds(start, base), to_seconds(end, base)) for start, end in (*covered.touched, *slated)]
-        return Redaction(timeline, len(covered.rows), written, tuple(union(spans)), checks, self._settings, output)
+        return Redaction(timeline, written.drawn, written, tuple(union(spans)), checks, self._settings, output)
 
     def _written(
         self, clerk: Clerk, track: VideoTrack, covered: Covered, slated: Sequence[tuple[int, int]], aside: _Aside
@@ -381,14 +383,27 @@ class _Job:
             slate=self._settings.segments == "slate",
             truth=None if self._given is None else tuple(self._accepted()),
             drawn=() if self._given is None else self._given.tracks,
+            reach=self._reach,
         )
 
     def _stretches(self, timeline: Timeline) -> list[Span]:
         if self._given is None:
             return self._targets.stretches(timeline)
-        spans = [Span(row.start_seconds - 1, row.end_seconds + 1) for row in self._accepted() if self._has_boxes(row)]
+        spans, reach = [], self._reach
+        for row in self._accepted():
+            before, after = row.start_seconds - reach, row.end_seconds + reach
+            if self._has_boxes(row):
+                spans.append(Span(before, after))
+            else:  # its inside is covered anyway
+                spans += [Span(before, row.start_seconds), Span(row.end_seconds, after)]
         spans += [Span(row["start_seconds"], row["end_seconds"]) for row in timeline.tracks]
         return union(spans)
+
+    @property
+    def _reach(self) -> float:
+        """How far a scan's borders may be off, in seconds."""
+        sampling = {} if self._given is None else self._given.provenance.get("sampling", {})
+        return float(sampling.get("max_gap_seconds") or 0.0) + _MARGIN_SECONDS
 
     def _accepted(self) -> list[Segment]:
         """A reviewer's segments that are to be covered."""

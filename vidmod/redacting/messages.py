@@ -118,6 +118,7 @@ class Rewritten(msgspec.Struct, frozen=True, tag="rewritten", kw_only=True):
         encoder: FFmpeg's name; None if nothing was encoded.
         copied: Packets of the stream that are as they were.
         encoded: Pictures that were encoded again.
+        drawn: Those of them of which something is covered.
         spans: When those are shown, [start, end) in the stream's time base.
         full: Why everything was encoded again; None where only groups were.
         lost: Pictures that could not be decoded, and are left out.
@@ -128,6 +129,7 @@ class Rewritten(msgspec.Struct, frozen=True, tag="rewritten", kw_only=True):
     encoder: str | None
     copied: int
     encoded: int
+    drawn: int
     spans: list[tuple[int, int]]
     full: str | None
     lost: int

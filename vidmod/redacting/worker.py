@@ -130,6 +130,7 @@ class _Writing:
                 encoder=done.encoder,
                 copied=done.copied_packets,
                 encoded=done.pictures,
+                drawn=done.drawn,
                 spans=[(int(span.start), int(span.end)) for span in done.spans],
                 full=(done.reason or "asked for") if done.full else None,
                 lost=done.lost_pictures,

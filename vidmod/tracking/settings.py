@@ -41,7 +41,8 @@ class Tracking:
         duplicate_iou: A detection that overlaps a matched one by this much is the same thing once more: it
             is covered, and starts no track.
         max_gap_seconds: A track without a detection for longer than this has ended.
-        extend_seconds: How long a track is covered before its first and after its last detection, at least.
+        extend_seconds: How long a track is covered before its first and after its last detection, at least; twice
+            as long where the picture's border cuts it off.
         max_extend_seconds: The same, at most. Between the two, it is as long as a thing found as often as this
             one would be missed by mere chance.
         miss_chance: The chance that is left there, of being missed for even longer.

@@ -326,7 +326,12 @@ class Tracker:
             self._extend(track, states[0], track.born_seconds, touched[0], before, self._extension(track))
 
     def _extend(self, track: _Open, anchor: State, seconds: float, touched: Sides, indices: range, most: float) -> None:
-        """Cover frames before the first or after the last detection, as long as the thing may be there."""
+        """Cover frames before the first or after the last detection, as long as the thing may be there.
+
+        One that is cut off by the picture's border is coming in or going out: a detector misses what little shows.
+        """
+        if any(touched):
+            most = max(most, min(2 * self._settings.extend_seconds, self._settings.max_extend_seconds))
         for index in indices:
             elapsed = self._frame(index).seconds - seconds
             if abs(elapsed) > most + _SLACK_SECONDS:
