@@ -21,10 +21,12 @@ import pytest
 
 from tests.networks import write_classifier, write_detector
 from vidmod.errors import NotVideoError, OutputError, TimelineError, UsageError
+from vidmod.media import encoding
 from vidmod.messages import Json
 from vidmod.redacting import job
 from vidmod.redacting.job import Redaction, Redactor, RedactSettings
-from vidmod.redacting.messages import Covering
+from vidmod.redacting.messages import Covering, Rewritten
+from vidmod.redacting.verifying import CopyError, Sent, check_packets, check_times, tolerance_of
 from vidmod.scanning import Scanner, ScanSettings
 from vidmod.timeline import Segment, Timeline
 
@@ -223,6 +225,22 @@ class TestVerifying:
             redact(film, tmp_path / "safe.mp4", labels=["BRIGHT"])
         assert list(tmp_path.iterdir()) == []
 
+    def test_what_cannot_be_copied_as_it_was_is_encoded(
+        self, film: Path, tmp_path: Path, redact: Redact, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        real, calls = job.check_packets, []
+
+        def differ_once(*args: Any) -> str:
+            calls.append(args)
+            if len(calls) == 1:
+                raise CopyError("out: 3 packets differ.")
+            return real(*args)
+
+        monkeypatch.setattr(job, "check_packets", differ_once)
+        done = redact(film, tmp_path / "safe.mp4", labels=["BRIGHT"])
+        assert done.written.full == "3 packets differ"
+        assert done.written.encoded == COUNT
+
 
 class TestBadInput:
     def test_an_output_that_cannot_be(self, film: Path, tmp_path: Path, redact: Redact) -> None:
@@ -248,7 +266,17 @@ class TestBadInput:
         assert output.read_bytes() == b"before"
         assert len(list(tmp_path.iterdir())) == 1
 
-    @pytest.mark.parametrize("settings", [{"style": "glitter"}, {"shape": "star"}, {"margin": -1.0}, {"segments": "x"}])
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"style": "glitter"},
+            {"shape": "star"},
+            {"margin": -1.0},
+            {"segments": "x"},
+            {"preset": "warp"},
+            {"crf": 64},
+        ],
+    )
     def test_a_wrong_setting(self, settings: dict[str, Any]) -> None:
         with pytest.raises(UsageError):
             RedactSettings(**settings)
@@ -298,3 +326,42 @@ def test_borders_that_a_scan_knew_only_roughly_are_looked_at(
     assert all(shown[number].std() < 2 for number in range(56, 84))
     assert shown[40].std() > 2
     assert shown[100].std() > 2
+
+
+def test_presets_are_those_of_the_encoders() -> None:
+    assert set(job.PRESETS) == set(encoding.PRESETS)
+
+
+class TestVerifyingValues:
+    WRITTEN = Rewritten(
+        format="mp4", encoder=None, copied=3, encoded=1, drawn=1, spans=[(2, 3)], full=None, lost=0, notes=[]
+    )
+    SENT = tuple(Sent(Fraction(1), at, 10, f"{at:016x}", True) for at in range(4))
+
+    def test_the_same(self) -> None:
+        assert check_packets("out", self.SENT, self.SENT, Fraction(1), self.WRITTEN).startswith("3 copied")
+        check_times("out", self.SENT, {Fraction(at) for at in range(4)}, self.WRITTEN, timed=True)
+
+    def test_another_packet_within_what_was_encoded(self) -> None:
+        changed = [row._replace(digest="0" * 16) if row.pts == 2 else row for row in self.SENT]
+        check_packets("out", self.SENT, changed, Fraction(1), self.WRITTEN)
+
+    @pytest.mark.parametrize("place", [0, 1, 3])
+    def test_another_packet_outside(self, place: int) -> None:
+        changed = [row._replace(digest="f" * 16) if row.pts == place else row for row in self.SENT]
+        with pytest.raises(OutputError, match="1 packets that were to be copied differ"):
+            check_packets("out", self.SENT, changed, Fraction(1), self.WRITTEN)
+
+    def test_a_picture_too_few_or_too_many(self) -> None:
+        times = {Fraction(at) for at in range(4)}
+        for wrong in (times - {Fraction(1)}, times | {Fraction(9)}):
+            with pytest.raises(OutputError, match="its pictures are not the source's"):
+                check_times("out", self.SENT, wrong, self.WRITTEN, timed=True)
+
+    def test_a_packet_without_a_picture_is_no_picture(self) -> None:
+        rows = [*self.SENT, Sent(Fraction(1), 7, 1, "", False)]
+        check_times("out", rows, {Fraction(at) for at in range(4)}, self.WRITTEN, timed=True)
+
+    def test_tolerances(self) -> None:
+        assert tolerance_of("libx264", None) == tolerance_of("libx264", 23) < tolerance_of("libx264", 30)
+        assert tolerance_of("libsvtav1", None) == tolerance_of("libx264", 60)

@@ -121,8 +121,8 @@ class Clerk:
         for start in range(0, len(rows), _ROWS):
             list(self._ask(CoverTask(list(rows[start : start + _ROWS]))))
 
-    def packets(self, track: VideoTrack) -> Iterator[tuple[int | None, int, str]]:
-        """Every packet of a stream: pts, bytes and the beginning of its SHA-256."""
+    def packets(self, track: VideoTrack) -> Iterator[tuple[int | None, int, str, bool]]:
+        """Every packet of a stream: pts, bytes, the beginning of its SHA-256, and whether it gives a picture."""
         for reply in self._ask(ListTask(track)):
             if isinstance(reply, Packets):
                 yield from reply.rows

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import datetime
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from vidmod._version import __version__
 from vidmod.digest import Digest
@@ -23,15 +23,16 @@ from vidmod.errors import (
     SourceUnreadableError,
     TimelineError,
     UsageError,
-    VidmodError,
     choose,
 )
 from vidmod.jobs import shown_name
 from vidmod.media import Probe, VideoTrack, open_readable
+from vidmod.redacting.aside import Aside
 from vidmod.redacting.clerk import Clerk, Office
 from vidmod.redacting.covering import Covered, Rules, cover, end_pts, joined, merged, still_visible
 from vidmod.redacting.messages import Covering, RewriteTask, Rewritten, VerifyTask
-from vidmod.redaction import SHAPES, STYLES, TOLERANCE
+from vidmod.redacting.verifying import CopyError, Sent, check_packets, check_times, tolerance_of
+from vidmod.redaction import SHAPES, STYLES
 from vidmod.scanning import Progress, Scanner
 from vidmod.settings import ScanSettings
 from vidmod.targets import Targets
@@ -40,16 +41,16 @@ from vidmod.timeline import Json, Sample, Segment, Timeline
 from vidmod.tracking import Tracking
 
 SEGMENT_MODES = ("boxes", "slate")
+PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow")
+_WORST_CRF = 63
 # What was found is followed further this often before what is left is covered to its end.
 _ROUNDS = 8
 # What a reviewer's segment may be off by, beyond what lies between two samples.
 _MARGIN_SECONDS = 0.25
+# What still shows is covered once more, and then given up.
+_MOST_ROUNDS = 2
 # Beside what was covered, models look again.
 _BESIDE_SECONDS = 0.2
-# Up to that crf the cover comes back within `TOLERANCE`; beyond, it is coarser by so many levels for each.
-_MEASURED_CRF, _TOLERANCE_PER_CRF = 23, 1.6
-# These ring further at the borders of small boxes.
-_COARSE_ENCODERS, _COARSE_TOLERANCE = ("libsvtav1", "mpeg4", "mpeg2video", "mpeg1video", "mjpeg"), 36.0
 # A redacted file that is so much larger than its source is none.
 _MOST_TIMES, _MOST_MORE_BYTES = 8, 256 << 20
 
@@ -85,6 +86,10 @@ class RedactSettings:
         choose("style", self.style, STYLES)
         choose("shape", self.shape, SHAPES)
         choose("segments", self.segments, SEGMENT_MODES)
+        if self.preset is not None:
+            choose("preset", self.preset, PRESETS)
+        if self.crf is not None and not 0 <= self.crf <= _WORST_CRF:
+            raise UsageError(f"Invalid crf ({self.crf}). Use 0 (best) to {_WORST_CRF}.")
         if not 0 <= self.margin <= 10:
             raise UsageError(f"Invalid margin ({self.margin:g}). Use a share from 0 to 10, such as 0.2.")
 
@@ -258,6 +263,7 @@ class _Job:
         self._digest = Digest(source, self._descriptor)
         self._digest.start()
         self._base = Fraction(1)
+        self._format: str | None = None
 
     def close(self) -> None:
         self._digest.close()
@@ -268,7 +274,7 @@ class _Job:
         timeline = self._looked_through()
         covered, timeline = self._looked_closely(timeline)
         with (
-            _Aside(self._output) as aside,
+            Aside(self._output) as aside,
             Clerk(self._office, self._descriptor, shown_name(self._source)) as clerk,
         ):
             track = _track_of(clerk.probe(), timeline)
@@ -281,33 +287,44 @@ class _Job:
         return Redaction(timeline, written.drawn, written, tuple(union(spans)), checks, self._settings, output)
 
     def _written(
-        self, clerk: Clerk, track: VideoTrack, covered: Covered, slated: Sequence[tuple[int, int]], aside: _Aside
+        self, clerk: Clerk, track: VideoTrack, covered: Covered, slated: Sequence[tuple[int, int]], aside: Aside
     ) -> tuple[Covered, Rewritten, tuple[str, ...]]:
         """Write and verify; once more if anything still shows.
 
         Raises:
             OutputError: Something shows even then.
         """
-        for attempt in (1, 2):
-            written = self._write(clerk, track, covered, slated, aside)
+        full: str | None = "asked for" if self._settings.full_reencode else None
+        rounds = 0
+        while True:
+            written = self._write(clerk, track, covered, slated, aside, full)
             if not self._settings.verify:
                 return covered, written, ()
-            checks = self._verified(clerk, track, covered, slated, written, aside)
+            try:
+                checks = self._verified(clerk, track, covered, slated, written, aside)
+            except CopyError as exc:
+                if written.full is not None:
+                    raise
+                full = str(exc).partition(": ")[2].rstrip(".")
+                aside.empty()
+                continue
             more = self._looked_again(covered, track, aside)
+            rounds += 1
             if not more.rows:
-                return covered, written, (*checks, f"models find nothing more in what was covered (round {attempt})")
-            seen = format_time(float(more.rows[0].pts * track.time_base))
+                return covered, written, (*checks, f"models find nothing more in what was covered (round {rounds})")
+            if rounds == _MOST_ROUNDS:
+                seen = format_time(float(more.rows[0].pts * track.time_base))
+                raise OutputError(
+                    f"{self._output}: something still shows at {seen} after a second round. Try a wider --margin."
+                )
             covered = dataclasses.replace(
                 covered,
                 rows=merged(covered.rows, more.rows),
                 touched=tuple(joined(sorted((*covered.touched, *more.touched)))),
             )
             aside.empty()
-        raise OutputError(
-            f"{self._output}: something still shows at {seen} after a second round. Try a wider --margin."
-        )
 
-    def _looked_again(self, covered: Covered, track: VideoTrack, aside: _Aside) -> Covered:
+    def _looked_again(self, covered: Covered, track: VideoTrack, aside: Aside) -> Covered:
         """What models still find in the output, around what was covered."""
         base = track.time_base
         spans = [
@@ -361,6 +378,7 @@ class _Job:
         extent = Span(timeline.coverage[0].start_seconds, timeline.coverage[-1].end_seconds)
         video = timeline.streams[0].video
         base = self._base = Fraction(video["time_base"])
+        self._format = timeline.source["format"]
         turned = video["rotation"] in (90, -90)
         size = (video["height"], video["width"]) if turned else (video["width"], video["height"])
         rules = self._rules()
@@ -449,7 +467,13 @@ class _Job:
     # Writing ------------------------------------------------------------------------------------
 
     def _write(
-        self, clerk: Clerk, track: VideoTrack, covered: Covered, slated: Sequence[tuple[int, int]], aside: _Aside
+        self,
+        clerk: Clerk,
+        track: VideoTrack,
+        covered: Covered,
+        slated: Sequence[tuple[int, int]],
+        aside: Aside,
+        full: str | None,
     ) -> Rewritten:
         clerk.remember(covered.rows)
         task = RewriteTask(
@@ -460,12 +484,13 @@ class _Job:
             shape=self._settings.shape,
             crf=self._settings.crf,
             preset=self._settings.preset,
-            full=self._settings.full_reencode,
+            full=full is not None,
             threads=self._settings.scan.workers or len(os.sched_getaffinity(0)),
         )
         most = os.fstat(self._descriptor).st_size * _MOST_TIMES + _MOST_MORE_BYTES
         self._progress("writing", 0.0)
-        return next(iter(clerk.rewrite(task, aside.descriptor, most)))
+        written = next(iter(clerk.rewrite(task, aside.descriptor, most)))
+        return written if full is None else msgspec.structs.replace(written, full=full)
 
     # Verifying ----------------------------------------------------------------------------------
 
@@ -476,7 +501,7 @@ class _Job:
         covered: Covered,
         slated: Sequence[tuple[int, int]],
         written: Rewritten,
-        aside: _Aside,
+        aside: Aside,
     ) -> tuple[str, ...]:
         """Read the output back.
 
@@ -494,117 +519,17 @@ class _Job:
             whole = [(round(start * factor), round(end * factor)) for start, end in slated]
             task = VerifyTask(track=mine, slated=whole, style=self._settings.style, shape=self._settings.shape)
             deviations = {pts * mine.time_base: level for pts, level in reader.pictures(task)}
-            theirs = {
-                pts * track.time_base: (size, digest) for pts, size, digest in clerk.packets(track) if pts is not None
-            }
-            ours = {
-                pts * mine.time_base: (size, digest) for pts, size, digest in reader.packets(mine) if pts is not None
-            }
+            theirs = [Sent(track.time_base, *row) for row in clerk.packets(track) if row[0] is not None]
+            ours = [Sent(mine.time_base, *row) for row in reader.packets(mine) if row[0] is not None]
         worst = max(deviations.values(), default=0.0)
-        if worst > self._tolerance(written.encoder):
+        if worst > tolerance_of(written.encoder, self._settings.crf):
             at = next(time for time, level in deviations.items() if level == worst)
             raise OutputError(f"{self._output}: what is to be covered shows at {format_time(float(at))}.")
         checks = [f"{len(deviations)} pictures decoded, covered to {worst:.1f} of 255 levels"]
-        checks.append(self._same_times(set(theirs), set(deviations), written))
-        checks.append(self._same_packets(theirs, ours, track, written))
+        name = str(self._output)
+        checks.append(check_times(name, theirs, set(deviations), written, timed=self._format != "avi"))
+        checks.append(check_packets(name, theirs, ours, track.time_base, written))
         return tuple(checks)
-
-    def _tolerance(self, encoder: str | None) -> float:
-        """By how much an encoder may have changed the cover, in levels of 8 bits; measured, see `vidmod.redaction`."""
-        if encoder in _COARSE_ENCODERS:
-            return _COARSE_TOLERANCE
-        coarser = max(0, (self._settings.crf or 0) - _MEASURED_CRF)
-        return min(_COARSE_TOLERANCE, TOLERANCE + _TOLERANCE_PER_CRF * coarser)
-
-    def _same_times(self, theirs: set[Fraction], ours: set[Fraction], written: Rewritten) -> str:
-        added, missing = ours - theirs, theirs - ours
-        if added or (missing and written.full is None):
-            text = f"{len(added)} pictures too many, {len(missing)} too few"
-            raise OutputError(f"{self._output}: its pictures are not the source's ({text}).")
-        return "picture times equal the source's" + (f", but for {len(missing)} that do not decode" if missing else "")
-
-    def _same_packets(
-        self,
-        theirs: dict[Fraction, tuple[int, str]],
-        ours: dict[Fraction, tuple[int, str]],
-        track: VideoTrack,
-        written: Rewritten,
-    ) -> str:
-        if written.full is not None:
-            return "every picture was encoded anew"
-        spans = [(start * track.time_base, end * track.time_base) for start, end in written.spans]
-        outside = [time for time in theirs if not any(start <= time < end for start, end in spans)]
-        changed = [time for time in outside if ours.get(time) != theirs[time]]
-        if changed:
-            raise OutputError(
-                f"{self._output}: {len(changed)} packets that were to be copied differ from the source's."
-            )
-        return f"{len(outside)} copied packets equal the source's by SHA-256"
-
-
-class _Aside:
-    """A file beside the output, that becomes it when it is whole. A context manager.
-
-    Raises:
-        OutputError: It cannot be made, or not renamed.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._name: Path | None = None
-        self.descriptor = -1
-        self._reading = -1
-
-    def __enter__(self) -> _Aside:
-        try:
-            self.descriptor, name = tempfile.mkstemp(
-                prefix=f".{self._path.name}.", suffix=f".part{self._path.suffix}", dir=self._path.parent
-            )
-        except OSError as exc:
-            raise OutputError(f"{self._path}: cannot be written ({exc.strerror}).") from exc
-        self._name = Path(name)
-        return self
-
-    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
-        for descriptor in (self.descriptor, self._reading):
-            if descriptor >= 0:
-                os.close(descriptor)
-        if self._name is not None:
-            with contextlib.suppress(OSError):
-                self._name.unlink(missing_ok=True)
-        if isinstance(error, OSError) and not isinstance(error, VidmodError):
-            reason = error.strerror or str(error)
-            raise OutputError(f"{self._path}: cannot be written ({reason}). What was there is untouched.") from error
-
-    @property
-    def path(self) -> Path:
-        """Where it lies."""
-        assert self._name is not None
-        return self._name
-
-    def descriptor_for_reading(self) -> int:
-        """A descriptor that cannot write."""
-        if self._reading < 0:
-            self._reading = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        return self._reading
-
-    def facts(self) -> Json:
-        """Its `sha256` and `size_bytes`."""
-        with self.path.open("rb") as file:
-            return {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "size_bytes": self.path.stat().st_size}
-
-    def empty(self) -> None:
-        """Begin anew."""
-        os.ftruncate(self.descriptor, 0)
-
-    def finish(self) -> None:
-        """It is whole: give it its name."""
-        os.fsync(self.descriptor)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.fchmod(self.descriptor, self._path.stat().st_mode & 0o777 if self._path.exists() else 0o666 & ~mask)
-        self.path.replace(self._path)
-        self._name = None
 
 
 def _track_of(facts: Probe, timeline: Timeline) -> VideoTrack:

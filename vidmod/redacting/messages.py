@@ -137,9 +137,9 @@ class Rewritten(msgspec.Struct, frozen=True, tag="rewritten", kw_only=True):
 
 
 class Packets(msgspec.Struct, frozen=True, tag="packets"):
-    """Packets in order: pts, bytes and the beginning of their SHA-256."""
+    """Packets in order: pts, bytes, the beginning of their SHA-256, and whether they give a picture."""
 
-    rows: list[tuple[int | None, int, str]]
+    rows: list[tuple[int | None, int, str, bool]]
 
 
 class Pictures(msgspec.Struct, frozen=True, tag="pictures"):

@@ -20,6 +20,7 @@ from vidmod.media import loaded as _loaded  # noqa: F401
 from vidmod.media.demuxer import Demuxer
 from vidmod.media.encoding import DEFAULT_PRESET
 from vidmod.media.frame import Raster
+from vidmod.media.packets import holds_picture
 from vidmod.media.reader import Reader
 from vidmod.media.rewriting import Plan, rewrite
 from vidmod.media.source import probe
@@ -96,11 +97,12 @@ class _Writing:
         self._link.send(encode(message))
 
     def _list(self, task: ListTask) -> None:
-        rows: list[tuple[int | None, int, str]] = []
+        rows: list[tuple[int | None, int, str, bool]] = []
         with Demuxer(self._medium, task.track) as demuxer:
             for packet in demuxer.packets():
                 digest = hashlib.sha256(memoryview(packet)).hexdigest()[:_DIGEST_CHARACTERS]
-                rows.append((packet.pts, packet.size, digest))
+                shows = holds_picture(task.track.codec, packet)
+                rows.append((packet.pts, packet.size, digest, shows))
                 if len(rows) == _ROWS:
                     self._send(Packets(rows))
                     rows = []
