@@ -228,7 +228,7 @@ class TestVerifying:
     def test_what_cannot_be_copied_as_it_was_is_encoded(
         self, film: Path, tmp_path: Path, redact: Redact, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        real, calls = job.check_packets, []
+        real, calls = check_packets, []
 
         def differ_once(*args: Any) -> str:
             calls.append(args)
