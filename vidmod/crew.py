@@ -143,10 +143,10 @@ class Crew:
                 self._tell(hand, *row)
         for job in jobs:
             while job.has_work and not job.is_given_up and self._has_room():
-                hand = self._hire(job)
                 row = job.next_task()
-                assert row is not None
-                self._tell(hand, *row)
+                if row is None:  # an interrupted scan has done all of it already
+                    break
+                self._tell(self._hire(job), *row)
 
     def _has_room(self) -> bool:
         """Whether another worker may start; one that has nothing to do makes room."""
