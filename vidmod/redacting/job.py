@@ -43,8 +43,6 @@ from vidmod.tracking import Tracking
 SEGMENT_MODES = ("boxes", "slate")
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow")
 _WORST_CRF = 63
-# What was found is followed further this often before what is left is covered to its end.
-_ROUNDS = 8
 # What a reviewer's segment may be off by, beyond what lies between two samples.
 _MARGIN_SECONDS = 0.25
 # What still shows is covered once more, and then given up.
@@ -264,6 +262,7 @@ class _Job:
         self._digest.start()
         self._base = Fraction(1)
         self._format: str | None = None
+        self._unseen: list[Span] = []
 
     def close(self) -> None:
         self._digest.close()
@@ -308,7 +307,7 @@ class _Job:
                 full = str(exc).partition(": ")[2].rstrip(".")
                 aside.empty()
                 continue
-            more = self._looked_again(covered, track, aside)
+            more = self._looked_again(covered, slated, track, aside)
             rounds += 1
             if not more.rows:
                 return covered, written, (*checks, f"models find nothing more in what was covered (round {rounds})")
@@ -324,12 +323,14 @@ class _Job:
             )
             aside.empty()
 
-    def _looked_again(self, covered: Covered, track: VideoTrack, aside: Aside) -> Covered:
+    def _looked_again(
+        self, covered: Covered, slated: Sequence[tuple[int, int]], track: VideoTrack, aside: Aside
+    ) -> Covered:
         """What models still find in the output, around what was covered."""
         base = track.time_base
         spans = [
             Span(to_seconds(start, base) - _BESIDE_SECONDS, to_seconds(end, base) + _BESIDE_SECONDS)
-            for start, end in covered.touched
+            for start, end in (*covered.touched, *slated)
         ]
         samples = self._dense(union(spans), aside.path, "looking again") if spans else {}
         rules = self._rules()
@@ -385,11 +386,12 @@ class _Job:
         samples: dict[int, Sample] = {}
         further = tuple(self._stretches(timeline))
         covered = Covered((), (), (), ())
-        for _ in range(_ROUNDS):
-            wanted = _clipped(further, extent)
-            if not wanted:
-                break
+        # It ends: every round sees pictures that none before it has seen.
+        while wanted := _clipped(further, extent):
+            known = len(samples)
             samples.update(self._dense(wanted, self._source, "looking closely"))
+            if len(samples) == known:
+                break
             covered = cover([samples[pts] for pts in sorted(samples)], size, base, extent, rules)
             further = covered.further
         return covered, dataclasses.replace(timeline, tracks=covered.tracks)
@@ -427,7 +429,8 @@ class _Job:
         """A reviewer's segments that are to be covered."""
         names = {category.name for category in self._targets.categories}
         segments = () if self._given is None else self._given.segments
-        return [row for row in segments if row.stream is None and (row.category in names or self._settings.labels)]
+        labels = {name.rpartition(".")[2] for name in self._settings.labels}
+        return [row for row in segments if row.stream is None and (row.category in names or labels & set(row.labels))]
 
     def _has_boxes(self, segment: Segment) -> bool:
         """Whether a scan found something in a segment that can be covered where it is."""
@@ -445,6 +448,7 @@ class _Job:
         """
         spans = [Span(row.start_seconds, row.end_seconds) for row in timeline.coverage if row.state != "analysed"]
         spans += [Span(row.start_seconds, row.end_seconds) for row in self._accepted() if not self._has_boxes(row)]
+        spans += self._unseen
         base = track.time_base
         return [(int(_fraction(span.start) // base), to_pts(_fraction(span.end), base)) for span in union(spans)]
 
@@ -458,6 +462,9 @@ class _Job:
             found = scanner.scan(path, progress=self._scanning(what))
         if not found.streams:
             raise OutputError(f"{path}: cannot be looked at again. {' '.join(found.notes)}")
+        self._unseen += [
+            Span(row.start_seconds, row.end_seconds) for row in found.coverage if row.state == "undecodable"
+        ]
         factor = Fraction(found.streams[0].video["time_base"]) / self._base
         return {
             round(sample.pts * factor): dataclasses.replace(sample, pts=round(sample.pts * factor))
