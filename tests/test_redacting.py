@@ -185,6 +185,12 @@ class TestATimelineThatAReviewerLeft:
         assert shown[37][100:140, 150:186].max() <= 30
         assert shown[24][100:140, 100:140].min() > 20
 
+    def test_one_that_does_not_judge_a_label_is_refused(
+        self, film: Path, tmp_path: Path, redact: Redact, scanned: Timeline
+    ) -> None:
+        with pytest.raises(TimelineError, match="does not judge DARK"):
+            redact(film, tmp_path / "safe.mp4", scanned, labels=["BRIGHT", "DARK"])
+
     def test_one_of_another_file_is_refused(self, tmp_path: Path, redact: Redact, scanned: Timeline) -> None:
         other = make_film(tmp_path / "other.mp4", range(5))
         with pytest.raises(TimelineError, match="another file"):

@@ -64,6 +64,11 @@ class Targets:
             rows.append(Category(label, (label,), review, block))
         return cls(tuple(rows), policy)
 
+    @staticmethod
+    def unjudged(labels: Sequence[str], policy: Policy) -> list[str]:
+        """Those labels of which a policy says nothing."""
+        return [label for label in labels if not any(_names(row, label) for row in policy.categories)]
+
     def threshold(self, item: Detection) -> float | None:
         """The score from which a detection is covered; None for one that is not."""
         found = [row.review for row in self.categories if _is_of(row, item)]

@@ -27,6 +27,7 @@ from vidmod.errors import (
 )
 from vidmod.jobs import shown_name
 from vidmod.media import Probe, VideoTrack, open_readable
+from vidmod.policy import Policy
 from vidmod.redacting.aside import Aside
 from vidmod.redacting.clerk import Clerk, Office
 from vidmod.redacting.covering import Covered, Rules, cover, end_pts, joined, merged, still_visible
@@ -363,6 +364,13 @@ class _Job:
             raise SourceError(timeline.notes[0] if timeline.notes else f"{self._source}: cannot be scanned.")
         if timeline.source["sha256"] != self._digest.hexdigest():
             raise TimelineError(f"{self._source}: the timeline is of another file. Scan this one.")
+        if self._given is not None:
+            judged = Policy.from_document(timeline.provenance["policy"], "timeline")
+            if unjudged := Targets.unjudged(self._settings.labels, judged):
+                names = ", ".join(unjudged)
+                raise TimelineError(
+                    f"{self._source}: the timeline does not judge {names}. Leave it out, or judge it anew."
+                )
         if timeline.streams[0].kind != "video":
             raise SourceError(f"{self._source}: holds no video stream, only {timeline.streams[0].kind}.")
         return timeline
