@@ -6,6 +6,7 @@ import hashlib
 import io
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 
 from tests.recipes import Video, make, make_with_cover, set_matrix
 from vidmod.errors import OutputError, UsageError
-from vidmod.media import Medium
+from vidmod.media import Medium, rewrite_apart
 from vidmod.media.rewriting import Plan, Rewritten, rewrite
 from vidmod.media.source import open_container, probe
 from vidmod.timebase import Span
@@ -263,6 +264,50 @@ def test_wherever_the_touched_group_is(
     assert_same_elsewhere(source, read(tmp_path / f"out.{suffix}"), plan, result)
     assert (result.groups, result.pictures, result.drawn) == (groups, pictures, len(numbers))
     assert_plays(tmp_path / f"out.{suffix}")
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("mp4", "libx264"), ("mp4", "libx265"), ("webm", "libvpx-vp9")])
+def test_groups_are_encoded_side_by_side(tmp_path: Path, suffix: str, codec: str) -> None:
+    options = {"libx264": x264(), "libx265": x265("b-pyramid=0")}.get(codec, {})
+    path = made(tmp_path, suffix, video(codec, b_frames=2, options=options, count=240, gop=24))
+    source = read(path)
+    plan = Plan(numbered(source, 5, 6, 60, 110, 150, 200, 201), threads=3)
+    meeting = threading.Barrier(3)
+    met: set[int] = set()
+
+    def draw(frame: VideoFrame, pts: int) -> None:
+        box(frame, pts)
+        if threading.get_ident() not in met:
+            met.add(threading.get_ident())
+            meeting.wait(30)  # nobody gets past it alone
+
+    result = run(path, tmp_path / f"out.{suffix}", plan, draw)
+    assert_same_elsewhere(source, read(tmp_path / f"out.{suffix}"), plan, result)
+    assert (result.groups, result.pictures, result.drawn) == (5, 5 * 24, 7)
+    assert_plays(tmp_path / f"out.{suffix}")
+
+
+def test_a_group_that_fails_beside_others_fails_as_it_does_alone(tmp_path: Path) -> None:
+    path = made(tmp_path, "mp4", video(b_frames=2, count=240, gop=24))
+
+    def draw(_frame: VideoFrame, pts: int) -> None:
+        if pts > 100:
+            raise OutputError("Invalid picture.")
+
+    before = threading.active_count()
+    with pytest.raises(OutputError, match="Invalid picture"):
+        run(path, tmp_path / "out.mp4", Plan(numbered(read(path), 5, 60, 110, 150, 200), threads=3), draw)
+    assert threading.active_count() == before
+
+
+def test_a_long_group_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rewrite_apart, "_MAX_HELD_PICTURES", 10)
+    path = made(tmp_path, "mp4", video(b_frames=2))
+    source = read(path)
+    plan = Plan(numbered(source, 3, 45), threads=2)
+    result = run(path, tmp_path / "out.mp4", plan)
+    assert_same_elsewhere(source, read(tmp_path / "out.mp4"), plan, result)
+    assert (result.groups, result.pictures, result.drawn) == (2, 2 * GOP, 2)
 
 
 @pytest.mark.parametrize(

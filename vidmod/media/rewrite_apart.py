@@ -10,8 +10,11 @@ VP8, VP9, AV1 and MJPEG need neither.
 
 from __future__ import annotations
 
+import functools
+import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -42,6 +45,13 @@ from vidmod.timebase import Span
 
 # Groups shorter than this are encoded together: starting an encoder for each costs more than it saves.
 _RUN_PICTURES = 48
+# Longer ones are not held in memory: they go through their encoder as they are read, alone.
+_MAX_HELD_PICTURES = 1200
+# Pictures of that many pixels in all are encoded at a time, each encoder holding some twenty of its own.
+_SIDE_BY_SIDE_PIXELS = 4 * 1920 * 1088
+# What is read ahead while groups are encoded.
+_MAX_HELD_BYTES = 64 << 20
+_SIGN_OF_LIFE_SECONDS = 1.0
 _NEW_EXTRADATA = packet_sidedata_type_from_literal("new_extradata")
 
 
@@ -145,38 +155,53 @@ class Partial(Job):
         current: _RunEncoder | None = None
         extradata = stream.codec_context.extradata
         restore = False
-        for packet in self.packets(container, muxer):
-            if packet.stream_index != stream.index:
-                muxer.copy(packet)
-                continue
-            number += 1
-            if packet.has_sidedata("new_extradata"):
-                extradata = bytes(packet.get_sidedata("new_extradata"))
-            if current is not None and number >= current.end:
-                self._finish(current, muxer)
-                current, restore = None, self.track.codec == "hevc"
-            if runs and runs[0].span.first == number:
-                current = self._begin(runs.popleft(), stream, extradata)
+        with _InTurn(self, muxer, side_by_side=self._prepare(runs)) as line:
+            for packet in self.packets(container, muxer):
+                if packet.stream_index != stream.index:
+                    line.copy(packet)
+                    continue
+                number += 1
+                if packet.has_sidedata("new_extradata"):
+                    extradata = bytes(packet.get_sidedata("new_extradata"))
+                if current is not None and number >= current.end:
+                    line.end(current)
+                    current, restore = None, self.track.codec == "hevc"
+                if runs and runs[0].span.first == number:
+                    current = self._begin(runs.popleft(), stream, extradata)
+                    line.begin(current)
+                if current is not None:
+                    line.encode(current, packet)
+                    continue
+                if restore and extradata and not packet.has_sidedata("new_extradata"):
+                    _set_extradata(packet, extradata)
+                restore = False
+                line.copy(packet)
+                self.tally.copied_packets += 1
             if current is not None:
-                self._write_all(current.push(packet), muxer)
-                continue
-            if restore and extradata and not packet.has_sidedata("new_extradata"):
-                _set_extradata(packet, extradata)
-            restore = False
-            muxer.write(packet, stream.index)
-            self.tally.copied_packets += 1
-        if current is not None:
-            self._finish(current, muxer)
+                line.end(current)
+            line.finish()
         if runs or (self.tally.read_errors and self._look is not None):
             raise NotApartError("parts of the file cannot be read")
+
+    def _prepare(self, runs: Sequence[_Run]) -> int:
+        """How many runs are encoded side by side; each gets its share of the threads."""
+        if self._look is None:
+            return 1
+        width, height = self._look.size
+        held = [run for run in runs if run.span.pictures <= _MAX_HELD_PICTURES]
+        count = max(1, min(self.plan.threads, len(held), _SIDE_BY_SIDE_PIXELS // (width * height)))
+        self._threads = math.ceil(self.plan.threads / count)
+        return count
 
     def _begin(self, run: _Run, stream: VideoStream, extradata: bytes | None) -> _RunEncoder:
         if self._look is None:
             raise NotApartError("its pictures are unknown")
         self.tally.groups += run.groups
         self.tally.spans.append(Span(run.span.start_pts, run.span.end_pts))
+        is_held = run.span.pictures <= _MAX_HELD_PICTURES
         effort = replace(
             self.plan.effort(),
+            threads=self._threads if is_held else self.plan.threads,
             group=run.longest,
             depth=run.span.depth if self._look.reorders else 0,
             parameter_sets=self._spare_id(),
@@ -193,22 +218,122 @@ class Partial(Job):
             extradata,
             length_size,
             decodes_by_duration=self.format in MOV_FAMILY,
+            is_held=is_held,
         )
 
-    def _finish(self, current: _RunEncoder, muxer: Muxer) -> None:
-        self._write_all(current.finish(), muxer)
-        self.tally.pictures += current.pictures
 
-    def _write_all(self, packets: Iterator[Packet[Any]], muxer: Muxer) -> None:
+class _InTurn:
+    """Writes packets in the order of the source, while groups are encoded side by side. A context manager.
+
+    Only the pictures of encoded groups are changed in threads; all reading and writing stays where it was.
+
+    Args:
+        side_by_side: How many groups are encoded at a time.
+    """
+
+    def __init__(self, job: Partial, muxer: Muxer, *, side_by_side: int) -> None:
+        self._job = job
+        self._muxer = muxer
+        self._most = side_by_side
+        self._threads = ThreadPoolExecutor(side_by_side)
+        self._line: deque[Packet[Any] | tuple[_RunEncoder, Future[list[Packet[Any]]]]] = deque()
+        self._held: list[Packet[Any]] = []
+        self._bytes = 0
+
+    def __enter__(self) -> _InTurn:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Whatever is still being encoded is of no use, and must not draw on when this has ended.
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def copy(self, packet: Packet[Any]) -> None:
+        """A packet that stays as it is."""
+        if self._line:
+            self._bytes += packet.size
+            self._line.append(packet)
+            self._advance(wait_for_room=True)
+        else:
+            self._write(packet)
+
+    def begin(self, encoder: _RunEncoder) -> None:
+        """From here on, packets of the stream belong to a group that is encoded."""
+        if not encoder.is_held:
+            self.finish()
+
+    def encode(self, encoder: _RunEncoder, packet: Packet[Any]) -> None:
+        """A packet of that group."""
+        if encoder.is_held:
+            self._held.append(packet)
+        else:
+            self._write_all(encoder.push(packet))
+
+    def end(self, encoder: _RunEncoder) -> None:
+        """That was all of the group."""
+        if encoder.is_held:
+            self._line.append((encoder, self._threads.submit(encoder.whole, self._held)))
+            self._held = []
+            self._advance(wait_for_room=True)
+        else:
+            self._write_all(encoder.finish())
+            self._account(encoder)
+
+    def finish(self) -> None:
+        """Write all that is still to be written."""
+        while self._line:
+            self._advance(wait_for_room=False)
+            if self._line:
+                self._wait()
+
+    def _advance(self, *, wait_for_room: bool) -> None:
+        while self._line:
+            first = self._line[0]
+            if isinstance(first, tuple):
+                encoder, future = first
+                if not future.done():
+                    if not (wait_for_room and self._is_full()):
+                        return
+                    self._wait()
+                    continue
+                self._line.popleft()
+                self._write_all(iter(future.result()))
+                self._account(encoder)
+            else:
+                self._line.popleft()
+                self._bytes -= first.size
+                self._write(first)
+
+    def _is_full(self) -> bool:
+        waiting = sum(isinstance(item, tuple) for item in self._line)
+        return self._bytes > _MAX_HELD_BYTES or waiting > self._most
+
+    def _wait(self) -> None:
+        first = self._line[0]
+        assert isinstance(first, tuple)
+        wait([first[1]], _SIGN_OF_LIFE_SECONDS)
+        self._job.alive()
+
+    def _account(self, encoder: _RunEncoder) -> None:
+        self._job.tally.pictures += encoder.pictures
+        self._job.tally.drawn += encoder.drawn
+
+    def _write(self, packet: Packet[Any]) -> None:
+        if packet.stream_index == self._job.track.index:
+            self._muxer.write(packet, self._job.track.index)
+        else:
+            self._muxer.copy(packet)
+
+    def _write_all(self, packets: Iterator[Packet[Any]]) -> None:
         for packet in packets:
-            muxer.write(packet, self.track.index)
+            self._muxer.write(packet, self._job.track.index)
 
 
 class _RunEncoder:
     """Decodes the packets of adjacent groups, has their pictures changed, and encodes them.
 
     Push and flush: `push` takes a packet of the source and gives those that are ready, `finish` the
-    rest. The k-th packet gets the decoding time of the k-th that it replaces.
+    rest; or `whole` does it all, in one thread at a time. The k-th packet gets the decoding time of
+    the k-th that it replaces.
 
     Raises:
         NotApartError: What comes out is not what the packets promised.
@@ -225,20 +350,36 @@ class _RunEncoder:
         length_size: int | None,
         *,
         decodes_by_duration: bool,
+        is_held: bool,
     ) -> None:
         self._decodes_by_duration = decodes_by_duration
         self.end = span.first + span.count
+        self.is_held = is_held
         self.pictures = 0
+        self.drawn = 0
         self._job, self._look, self._span = job, look, span
         self._length_size = length_size
         self._index = stream.index
-        self._encoder = open_encoder(encoder_for(look), look, effort)
-        self._decoder = _decoder_like(stream, extradata, job.medium.max_pixels)
+        self._effort, self._stream, self._extradata = effort, stream, extradata
         self._slots: deque[tuple[int | None, int]] = deque()
         self._durations: dict[int, int] = {}
         self._held: VideoFrame | None = None
         self._shaper = Shaper(look.size, look.pixel_format)
         self._first = True
+
+    # Opened when the first packet comes and closed after the last, so that what waits for its turn holds no pictures.
+    @functools.cached_property
+    def _encoder(self) -> VideoCodecContext:
+        return open_encoder(encoder_for(self._look), self._look, self._effort)
+
+    @functools.cached_property
+    def _decoder(self) -> VideoCodecContext:
+        return _decoder_like(self._stream, self._extradata, self._job.medium.max_pixels)
+
+    def whole(self, packets: Sequence[Packet[Any]]) -> list[Packet[Any]]:
+        """All of the group at once."""
+        done = [ready for packet in packets for ready in self.push(packet)]
+        return [*done, *self.finish()]
 
     def push(self, packet: Packet[Any]) -> Iterator[Packet[Any]]:
         """Take a packet of the source."""
@@ -265,6 +406,8 @@ class _RunEncoder:
         yield from self._encoded(None)
         if self._slots or self.pictures != self._span.pictures:
             raise NotApartError("not every packet of a touched group gives a picture")
+        self._held = None
+        del self._encoder, self._decoder
 
     def _take(self, frame: VideoFrame) -> Iterator[Packet[Any]]:
         held, look = self._held, self._look
@@ -282,7 +425,7 @@ class _RunEncoder:
 
     def _encode(self, frame: VideoFrame, end_pts: int) -> Iterator[Packet[Any]]:
         pts = cast(int, frame.pts)
-        self._job.draw_on(frame, pts, end_pts)
+        self.drawn += self._job.draw_on(frame, pts, end_pts)
         yield from self._encoded(self._shaper.shaped(frame, pts, self._look.time_base))
 
     def _encoded(self, frame: VideoFrame | None) -> Iterator[Packet[Any]]:

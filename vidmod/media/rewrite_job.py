@@ -159,12 +159,13 @@ class Job:
                 errors += 1
                 self.tally.read_errors += 1
 
-    def draw_on(self, frame: VideoFrame, pts: int, end_pts: int) -> None:
-        """Change a picture if any of the time that it is shown is touched."""
-        if overlaps(self.touched, pts, end_pts):
-            frame.make_writable()
-            self.draw(frame, pts)
-            self.tally.drawn += 1
+    def draw_on(self, frame: VideoFrame, pts: int, end_pts: int) -> bool:
+        """Change a picture if any of the time that it is shown is touched; whether it was."""
+        if not overlaps(self.touched, pts, end_pts):
+            return False
+        frame.make_writable()
+        self.draw(frame, pts)
+        return True
 
     def result(self, muxer: Muxer, encoder: str | None, reason: str | None) -> Rewritten:
         """What was done; `reason` is why all was encoded, None if not all was."""

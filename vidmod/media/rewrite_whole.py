@@ -153,7 +153,7 @@ class Whole(Job):
                 return
 
     def _encode(self, frame: VideoFrame, pts: int, end_pts: int, muxer: Muxer) -> None:
-        self.draw_on(frame, pts, end_pts)
+        self.tally.drawn += self.draw_on(frame, pts, end_pts)
         # What MP4 has for a duration parts decoding times, which are new here.
         kept = frame.duration if frame.duration > 0 and self.format not in MOV_FAMILY else 0
         self._durations[pts] = kept or end_pts - pts

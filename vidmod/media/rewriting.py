@@ -39,9 +39,10 @@ def rewrite(
         track: Its picture stream that is to be changed; the other ones are dropped if not asked for.
         output: A binary file with write, seek, tell and truncate. What it holds is replaced.
         plan: What to change and how.
-        draw: Changes a decoded picture in place, given its pts; called in the order of time, only
-            for pictures that are shown within `plan.touched`. If it turns out under way that all has
-            to be encoded, it is called again from the first on.
+        draw: Changes a decoded picture in place, given its pts; called only for pictures that are
+            shown within `plan.touched`, in the order of time within a group, and by a thread for each
+            group that is encoded side by side with others. If it turns out under way that all has to
+            be encoded, it is called again from the first on.
         alive: Called now and then.
 
     Raises:
