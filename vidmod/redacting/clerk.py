@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import msgspec
 
 from vidmod.containment import Limits
 from vidmod.errors import SourceError
-from vidmod.media import Probe, VideoTrack
+from vidmod.media import Probe
 from vidmod.messages import Failed, Probed, ProbeTask, Working, decode, encode
 from vidmod.redacting.messages import (
     Covering,
     CoverTask,
     Cut,
-    ListTask,
     Noted,
     OpenSettings,
-    Packets,
-    Pictures,
     Reply,
     ReplyType,
     RewriteTask,
     Rewritten,
     Task,
-    VerifyTask,
     Written,
 )
 from vidmod.workers import Ended, Message, Pool, Worker
@@ -52,7 +48,7 @@ class Office:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self._pool = Pool(HANDLER, limits, warm=WARM)
-        self._heard: dict[Worker, deque[Message | Ended]] = {}
+        self._heard: deque[Message | Ended] = deque()
 
     def close(self) -> None:
         """End all workers; more than once is fine."""
@@ -64,24 +60,47 @@ class Office:
         # An opening of its own: workers must not share a position in the file.
         source = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            worker = self._pool.fork(source, encode(settings), slots=_SLOTS, slot_bytes=_SLOT_BYTES)
+            return self._pool.fork(source, encode(settings), slots=_SLOTS, slot_bytes=_SLOT_BYTES)
         finally:
             os.close(source)
-        self._heard[worker] = deque()
-        return worker
 
     def dismiss(self, worker: Worker) -> None:
         """End a worker."""
         worker.kill("its file is done")
-        self._heard.pop(worker, None)
+        self._heard = deque(event for event in self._heard if event.worker is not worker)
 
-    def listen(self, worker: Worker) -> Message | Ended:
-        """Wait for what a worker says next; what others say meanwhile is kept."""
-        while not self._heard[worker]:
-            for event in self._pool.poll(_WAIT_SECONDS):
-                if event.worker in self._heard:
-                    self._heard[event.worker].append(event)
-        return self._heard[worker].popleft()
+    def gather(self, asked: Sequence[tuple[Clerk, Task]]) -> Iterator[tuple[int, Reply]]:
+        """Ask several at once, no one twice.
+
+        Yields:
+            Every reply with the place of its task in `asked`, as they come.
+
+        Raises:
+            SourceError: One of them cannot be done, or its worker did not survive it.
+        """
+        places: dict[Worker, tuple[int, Clerk]] = {}
+        for place, (clerk, task) in enumerate(asked):
+            clerk.worker.send(encode(task))
+            clerk.worker.expect(self.limits.chunk_seconds)
+            places[clerk.worker] = (place, clerk)
+        while places:
+            event = self._listen(places)
+            place, clerk = places[event.worker]
+            reply = clerk.understood(event)
+            if isinstance(reply, Noted | Rewritten | Probed):
+                event.worker.expect(None)
+                del places[event.worker]
+            else:
+                # Whoever gets on is not late.
+                event.worker.expect(self.limits.chunk_seconds)
+            if not isinstance(reply, Working | Noted):
+                yield place, reply
+
+    def _listen(self, workers: Container[Worker]) -> Message | Ended:
+        """Wait for what one of these says next; all others are silent, or gone."""
+        while not self._heard:
+            self._heard += [event for event in self._pool.poll(_WAIT_SECONDS) if event.worker in workers]
+        return self._heard.popleft()
 
 
 class Clerk:
@@ -98,7 +117,7 @@ class Clerk:
         self._name = name
         self._limits = limits = office.limits
         settings = OpenSettings(name=name, max_pixels=limits.max_pixels, max_streams=limits.max_streams)
-        self._worker = office.hire(descriptor, settings)
+        self.worker = office.hire(descriptor, settings)
 
     def __enter__(self) -> Self:
         return self
@@ -106,7 +125,7 @@ class Clerk:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._office.dismiss(self._worker)
+        self._office.dismiss(self.worker)
 
     def probe(self) -> Probe:
         """What the headers claim.
@@ -121,18 +140,6 @@ class Clerk:
         for start in range(0, len(rows), _ROWS):
             list(self._ask(CoverTask(list(rows[start : start + _ROWS]))))
 
-    def packets(self, track: VideoTrack) -> Iterator[tuple[int | None, int, str, bool]]:
-        """Every packet of a stream: pts, bytes, the beginning of its SHA-256, and whether it gives a picture."""
-        for reply in self._ask(ListTask(track)):
-            if isinstance(reply, Packets):
-                yield from reply.rows
-
-    def pictures(self, task: VerifyTask) -> Iterator[tuple[int, float]]:
-        """Every picture of a stream: pts, and how far it is from being covered where it is to be."""
-        for reply in self._ask(task):
-            if isinstance(reply, Pictures):
-                yield from reply.rows
-
     def rewrite(self, task: RewriteTask, descriptor: int, max_bytes: int) -> Iterator[Rewritten]:
         """Have the file written anew.
 
@@ -146,45 +153,36 @@ class Clerk:
         """
         for reply in self._ask(task):
             if isinstance(reply, Written):
-                data = self._worker.image(reply.slot)
+                data = self.worker.image(reply.slot)
                 if reply.size > len(data) or reply.at + reply.size > max_bytes:
                     raise SourceError(f"{self._name}: the process that rewrites it wants to write too much.")
                 _write(descriptor, data[: reply.size], reply.at)
-                self._worker.release(reply.slot)
+                self.worker.release(reply.slot)
             elif isinstance(reply, Cut):
                 os.ftruncate(descriptor, min(max(reply.at, 0), os.fstat(descriptor).st_size))
             elif isinstance(reply, Rewritten):
                 yield reply
 
-    def _ask(self, task: Task) -> Iterator[Reply]:
-        """Every reply to a task.
+    def understood(self, event: Message | Ended) -> Reply:
+        """What it said.
 
         Raises:
-            SourceError: It cannot be done, or the worker did not survive it.
+            SourceError: That it cannot do it, or nonsense, or nothing more, ever.
         """
-        self._worker.send(encode(task))
-        while True:
-            # Whoever gets on is not late.
-            self._worker.expect(self._limits.chunk_seconds)
-            event = self._office.listen(self._worker)
-            if isinstance(event, Ended):
-                raise SourceError(f"{self._name}: the process that was at work on it was {event.detail}.")
-            reply = self._understood(event.payload)
-            if isinstance(reply, Noted | Rewritten | Probed | Failed):
-                self._worker.expect(None)
-            if isinstance(reply, Failed):
-                raise SourceError(reply.message)
-            if not isinstance(reply, Working | Noted):
-                yield reply
-            if isinstance(reply, Noted | Rewritten | Probed):
-                return
-
-    def _understood(self, payload: dict[str, Any]) -> Reply:
+        if isinstance(event, Ended):
+            raise SourceError(f"{self._name}: the process that was at work on it was {event.detail}.")
         try:
-            reply: Reply = decode(payload, ReplyType)
+            reply: Reply = decode(event.payload, ReplyType)
         except (ValueError, msgspec.ValidationError) as exc:
             raise SourceError(f"{self._name}: the process that was at work on it said what makes no sense.") from exc
+        if isinstance(reply, Failed):
+            self.worker.expect(None)
+            raise SourceError(reply.message)
         return reply
+
+    def _ask(self, task: Task) -> Iterator[Reply]:
+        """Every reply to one task; see :meth:`Office.gather`."""
+        return (reply for _, reply in self._office.gather([(self, task)]))
 
 
 def _write(descriptor: int, data: memoryview, at: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import hashlib
@@ -31,7 +32,7 @@ from vidmod.policy import Policy
 from vidmod.redacting.aside import Aside
 from vidmod.redacting.clerk import Clerk, Office
 from vidmod.redacting.covering import Covered, Rules, cover, end_pts, joined, merged, still_visible
-from vidmod.redacting.messages import Covering, RewriteTask, Rewritten, VerifyTask
+from vidmod.redacting.messages import Covering, ListTask, Packets, Pictures, RewriteTask, Rewritten, VerifyTask
 from vidmod.redacting.verifying import CopyError, Sent, check_packets, check_times, tolerance_of
 from vidmod.redaction import SHAPES, STYLES
 from vidmod.scanning import Progress, Scanner
@@ -50,6 +51,8 @@ _MARGIN_SECONDS = 0.25
 _MOST_ROUNDS = 2
 # Beside what was covered, models look again.
 _BESIDE_SECONDS = 0.2
+# Shorter parts of it are not worth a worker's start.
+_LEAST_PART_SECONDS = 5
 # A redacted file that is so much larger than its source is none.
 _MOST_TIMES, _MOST_MORE_BYTES = 8, 256 << 20
 
@@ -500,7 +503,7 @@ class _Job:
             crf=self._settings.crf,
             preset=self._settings.preset,
             full=full is not None,
-            threads=self._settings.scan.workers or len(os.sched_getaffinity(0)),
+            threads=self._workers,
         )
         most = os.fstat(self._descriptor).st_size * _MOST_TIMES + _MOST_MORE_BYTES
         self._progress("writing", 0.0)
@@ -524,18 +527,46 @@ class _Job:
             OutputError: It is not what it should be.
         """
         self._progress("verifying", 0.0)
-        with Clerk(self._office, aside.descriptor_for_reading(), f"{shown_name(self._output)} (redacted)") as reader:
-            facts = reader.probe()
+        with contextlib.ExitStack() as stack:
+            readers = [
+                stack.enter_context(
+                    Clerk(self._office, aside.descriptor_for_reading(), f"{shown_name(self._output)} (redacted)")
+                )
+                for _ in range(self._workers + 1)
+            ]
+            facts = readers[0].probe()
             mine = next((row for row in facts.tracks if row.kind == "video"), None)
             if mine is None or len(facts.tracks) != 1:
                 raise OutputError(f"{self._output}: {len(facts.tracks)} picture streams were written, not one.")
-            reader.remember(_rebased(covered.rows, track, mine))
+            rows = _rebased(covered.rows, track, mine)
             factor = track.time_base / mine.time_base
             whole = [(round(start * factor), round(end * factor)) for start, end in slated]
-            task = VerifyTask(track=mine, slated=whole, style=self._settings.style, shape=self._settings.shape)
-            deviations = {pts * mine.time_base: level for pts, level in reader.pictures(task)}
-            theirs = [Sent(track.time_base, *row) for row in clerk.packets(track) if row[0] is not None]
-            ours = [Sent(mine.time_base, *row) for row in reader.packets(mine) if row[0] is not None]
+            asked: list[tuple[Clerk, ListTask | VerifyTask]] = [(clerk, ListTask(track)), (readers[-1], ListTask(mine))]
+            ends = self._parts(mine)
+            for reader, start, end in zip(readers, [None, *ends], [*ends, None], strict=False):
+                reader.remember(rows)
+                task = VerifyTask(
+                    track=mine,
+                    start=start,
+                    end=end,
+                    slated=whole,
+                    style=self._settings.style,
+                    shape=self._settings.shape,
+                )
+                asked.append((reader, task))
+            listed: tuple[list[Sent], list[Sent]] = ([], [])
+            deviations: dict[Fraction, float] = {}
+            for place, reply in self._office.gather(asked):
+                if isinstance(reply, Packets):
+                    base = (track, mine)[place].time_base
+                    listed[place].extend(Sent(base, *row) for row in reply.rows if row[0] is not None)
+                elif isinstance(reply, Pictures):
+                    deviations.update((pts * mine.time_base, level) for pts, level in reply.rows)
+        theirs, ours = listed
+        unmet = {row.pts * mine.time_base for row in rows} - deviations.keys()
+        if len(unmet) > written.lost and self._format != "avi":
+            lost_at = format_time(float(min(unmet)))
+            raise OutputError(f"{self._output}: {len(unmet)} pictures to be covered are not in it ({lost_at}).")
         worst = max(deviations.values(), default=0.0)
         if worst > tolerance_of(written.encoder, self._settings.crf):
             at = next(time for time, level in deviations.items() if level == worst)
@@ -545,6 +576,16 @@ class _Job:
         checks.append(check_times(name, theirs, set(deviations), written, timed=self._format != "avi"))
         checks.append(check_packets(name, theirs, ours, track.time_base, written))
         return tuple(checks)
+
+    @property
+    def _workers(self) -> int:
+        return self._settings.scan.workers or len(os.sched_getaffinity(0))
+
+    def _parts(self, track: VideoTrack) -> list[int]:
+        """Where to part a stream so that each worker has as much to decode, in pts."""
+        length = (track.declared_end_pts or 0) * track.time_base
+        count = min(self._workers, int(length / _LEAST_PART_SECONDS))
+        return [to_pts(length * place / count, track.time_base) for place in range(1, count)]
 
 
 def _track_of(facts: Probe, timeline: Timeline) -> VideoTrack:

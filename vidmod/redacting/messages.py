@@ -77,9 +77,15 @@ class ListTask(msgspec.Struct, frozen=True, tag="list"):
 
 
 class VerifyTask(msgspec.Struct, frozen=True, tag="verify", kw_only=True):
-    """Decode everything, and look whether it is covered. Answered by every `Pictures`, then `Noted`; or `Failed`."""
+    """Decode pictures, and look whether they are covered. Answered by every `Pictures`, then `Noted`; or `Failed`.
+
+    Attributes:
+        start, end: Of pictures that begin from the one on and before the other, pts; None for no bound.
+    """
 
     track: VideoTrack
+    start: int | None
+    end: int | None
     slated: list[tuple[int, int]]
     style: str
     shape: str

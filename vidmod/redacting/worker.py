@@ -161,8 +161,11 @@ class _Writing:
 
     def _verify(self, task: VerifyTask) -> None:
         rows: list[tuple[int, float]] = []
-        with Reader(self._medium, task.track) as reader:
-            for frame in reader.frames():
+        first = None if task.start is None else task.start * task.track.time_base
+        with Reader(self._medium, task.track, start=first) as reader:
+            for frame in reader.frames(task.end):
+                if task.start is not None and frame.pts < task.start:
+                    continue  # shown into the part, begun before it
                 whole = any(start <= frame.pts < end for start, end in task.slated)
                 rows.append((frame.pts, self._deviation(Raster.of(frame.picture), frame.pts, task, whole=whole)))
                 if len(rows) == _ROWS:
