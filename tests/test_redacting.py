@@ -185,11 +185,40 @@ class TestATimelineThatAReviewerLeft:
         assert shown[37][100:140, 150:186].max() <= 30
         assert shown[24][100:140, 100:140].min() > 20
 
-    def test_one_that_does_not_judge_a_label_is_refused(
+    def test_a_label_that_it_does_not_judge_is_covered_where_its_samples_have_it(
         self, film: Path, tmp_path: Path, redact: Redact, scanned: Timeline
     ) -> None:
-        with pytest.raises(TimelineError, match="does not judge DARK"):
-            redact(film, tmp_path / "safe.mp4", scanned, labels=["BRIGHT", "DARK"])
+        policy = dict(scanned.provenance["policy"])
+        policy["categories"] = {"other": {"labels": ["red"], "review": 0.5, "block": 0.5}}
+        other = dataclasses.replace(scanned, segments=(), provenance={**scanned.provenance, "policy": policy})
+        done = redact(film, tmp_path / "safe.mp4", other, labels=["BRIGHT", "red"])
+        shown = list(pictures(tmp_path / "safe.mp4").values())
+        assert all(shown[number][BOX].max() <= 30 for number in BRIGHT)
+        assert [track["id"] for track in done.timeline.tracks] == ["t1"]
+
+    def test_a_label_that_none_of_its_models_gives_is_refused(
+        self, film: Path, tmp_path: Path, redact: Redact, scanned: Timeline
+    ) -> None:
+        with pytest.raises(TimelineError, match="knows nothing of GREEN"):
+            redact(film, tmp_path / "safe.mp4", scanned, labels=["BRIGHT", "GREEN"])
+
+    def test_what_its_coverage_leaves_out_is_covered(
+        self, film: Path, tmp_path: Path, redact: Redact, scanned: Timeline
+    ) -> None:
+        (whole,) = scanned.coverage
+        spans = ((0.4, 2.0), (3.0, 5.0))
+        rows = tuple(dataclasses.replace(whole, start_seconds=start, end_seconds=end) for start, end in spans)
+        corrected = dataclasses.replace(scanned, segments=(), coverage=rows)
+        redact(film, tmp_path / "safe.mp4", corrected, labels=["BRIGHT"])
+        slated = [picture.std() < 2 for picture in pictures(tmp_path / "safe.mp4").values()]
+        wanted = [not (10 <= number < 50 or 75 <= number < 125) for number in range(COUNT)]
+        assert slated == wanted
+
+    def test_one_without_coverage_is_refused(
+        self, film: Path, tmp_path: Path, redact: Redact, scanned: Timeline
+    ) -> None:
+        with pytest.raises(TimelineError, match="what was looked at"):
+            redact(film, tmp_path / "safe.mp4", dataclasses.replace(scanned, coverage=()), labels=["BRIGHT"])
 
     def test_one_of_another_file_is_refused(self, tmp_path: Path, redact: Redact, scanned: Timeline) -> None:
         other = make_film(tmp_path / "other.mp4", range(5))
@@ -254,6 +283,10 @@ class TestBadInput:
             redact(film, tmp_path / "none" / "safe.mp4")
         with pytest.raises(UsageError, match="another file"):
             redact(film, film)
+
+    def test_a_label_that_no_model_gives(self, film: Path, tmp_path: Path, redact: Redact) -> None:
+        with pytest.raises(UsageError, match="BRIHGT"):
+            redact(film, tmp_path / "safe.mp4", labels=["BRIHGT"])
 
     def test_what_is_no_video(self, tmp_path: Path, redact: Redact) -> None:
         with pytest.raises(NotVideoError):

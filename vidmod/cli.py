@@ -358,6 +358,7 @@ def judge(
 @_model_options
 @click.option("--workers", type=int, metavar="N", help="Processes that read and decode.  [default: one a core]")
 @_limit_options
+@click.option("--fresh", is_flag=True, help="Scan it again, even if that was done before.")
 @click.option("--quiet", is_flag=True, help="Nothing on stderr but errors.")
 def redact(
     source: Path,

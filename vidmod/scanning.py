@@ -17,7 +17,7 @@ from vidmod.crew import Crew
 from vidmod.describing import thresholds_of
 from vidmod.errors import SourceError
 from vidmod.jobs import FileJob
-from vidmod.models import Model, find
+from vidmod.models import Manifest, Model, find
 from vidmod.policy import Policy
 from vidmod.recall import Recall
 from vidmod.settings import DEFAULT_MODELS, ScanSettings
@@ -98,7 +98,7 @@ class Scanner:
     Args:
         settings: Of all of its scans.
         notify: Told when weights have to be pulled.
-        models_of: Another scanner for the same models, which loads and releases them.
+        models_of: Another scanner of which the models are used; it loads and releases them.
 
     Raises:
         UsageError: A setting or manifest is wrong.
@@ -115,7 +115,7 @@ class Scanner:
         self._lender = models_of
         self.manifests = [find(name) for name in settings.models]
         self._notify = notify
-        self._models: list[Model] = []
+        self._models: dict[str, Model] = {}
         self._crew: Crew | None = None
         self._store = None if settings.store is None else Store(settings.store)
         policy = settings.policy
@@ -137,27 +137,26 @@ class Scanner:
             self._crew.close()
             self._crew = None
         while self._models:
-            self._models.pop().close()
+            self._models.popitem()[1].close()
 
     @property
     def models(self) -> list[Model]:
         """The models, loaded when they are first wanted: reading goes on meanwhile."""
-        if self._lender is not None:
-            return self._lender.models
-        if not self._models:
+        owner = self._lender or self
+        return [owner._loaded(manifest) for manifest in self.manifests]
+
+    def _loaded(self, manifest: Manifest) -> Model:
+        if manifest.name not in self._models:
             settings = self.settings
-            for manifest in self.manifests:
-                self._models.append(
-                    Model.load(
-                        manifest,
-                        runtime=settings.runtime,
-                        device=settings.device,
-                        precision=settings.precision,
-                        weights=settings.weights,
-                        notify=self._notify,
-                    )
-                )
-        return self._models
+            self._models[manifest.name] = Model.load(
+                manifest,
+                runtime=settings.runtime,
+                device=settings.device,
+                precision=settings.precision,
+                weights=settings.weights,
+                notify=self._notify,
+            )
+        return self._models[manifest.name]
 
     def scan(self, path: str | Path, *, progress: Callable[[Progress], None] | None = None) -> Timeline:
         """Look at one input; see :func:`scan`."""

@@ -37,7 +37,7 @@ class Covered:
     further: tuple[Span, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Rules:
     """How it is decided.
 
@@ -84,6 +84,20 @@ def cover(samples: Sequence[Sample], size: tuple[int, int], time_base: Fraction,
         tuple(joined([(row.pts, ends[row.pts]) for row in rows])),
         tuple(track.as_json() for track in recorder.tracks()),
         tuple(_further(regions, {row.pts for row in rows}, time_base, extent)),
+    )
+
+
+def combined(found: Sequence[Covered]) -> Covered:
+    """All that was decided by one set of rules or another."""
+    rows: tuple[Covering, ...] = ()
+    for item in found:
+        rows = merged(rows, item.rows)
+    tracks = (track for item in found for track in item.tracks)
+    return Covered(
+        rows,
+        tuple(joined(sorted(span for item in found for span in item.touched))),
+        tuple({**track, "id": f"t{number}"} for number, track in enumerate(tracks, 1)),
+        tuple(union(span for item in found for span in item.further)),
     )
 
 

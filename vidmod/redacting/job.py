@@ -31,14 +31,14 @@ from vidmod.media import Probe, VideoTrack, open_readable
 from vidmod.policy import Policy
 from vidmod.redacting.aside import Aside
 from vidmod.redacting.clerk import Clerk, Office
-from vidmod.redacting.covering import Covered, Rules, cover, end_pts, joined, merged, still_visible
+from vidmod.redacting.covering import Covered, Rules, combined, cover, end_pts, joined, merged, still_visible
 from vidmod.redacting.messages import Covering, ListTask, Packets, Pictures, RewriteTask, Rewritten, VerifyTask
 from vidmod.redacting.verifying import CopyError, Sent, check_packets, check_times, tolerance_of
 from vidmod.redaction import SHAPES, STYLES
 from vidmod.scanning import Progress, Scanner
 from vidmod.settings import ScanSettings
 from vidmod.targets import Targets
-from vidmod.timebase import Span, format_time, to_pts, to_seconds, union
+from vidmod.timebase import Span, complement, format_time, to_pts, to_seconds, union
 from vidmod.timeline import Json, Sample, Segment, Timeline
 from vidmod.tracking import Tracking
 
@@ -53,6 +53,9 @@ _MOST_ROUNDS = 2
 _BESIDE_SECONDS = 0.2
 # Shorter parts of it are not worth a worker's start.
 _LEAST_PART_SECONDS = 5
+# Longer than any video.
+_EVER_SECONDS = 1e8
+_ROUNDING_SECONDS = 2e-6
 # A redacted file that is so much larger than its source is none.
 _MOST_TIMES, _MOST_MORE_BYTES = 8, 256 << 20
 
@@ -259,12 +262,13 @@ class _Job:
         self._output = output
         self._given = timeline
         self._progress = progress
-        self._targets = self._chosen()
+        self._reviewed, self._beyond = self._chosen()
         self._tracking = Tracking(margin=self._settings.margin)
         self._descriptor = open_readable(source)
         self._digest = Digest(source, self._descriptor)
         self._digest.start()
         self._base = Fraction(1)
+        self._extent = Span(0.0, 0.0)
         self._format: str | None = None
         self._unseen: list[Span] = []
 
@@ -287,7 +291,8 @@ class _Job:
             aside.finish()
         base = track.time_base
         spans = [Span(to_seconds(start, base), to_seconds(end, base)) for start, end in (*covered.touched, *slated)]
-        return Redaction(timeline, written.drawn, written, tuple(union(spans)), checks, self._settings, output)
+        told = tuple(_clipped(spans, self._extent))
+        return Redaction(timeline, written.drawn, written, told, checks, self._settings, output)
 
     def _written(
         self, clerk: Clerk, track: VideoTrack, covered: Covered, slated: Sequence[tuple[int, int]], aside: Aside
@@ -332,24 +337,59 @@ class _Job:
     ) -> Covered:
         """What models still find in the output, around what was covered."""
         base = track.time_base
-        spans = [
-            Span(to_seconds(start, base) - _BESIDE_SECONDS, to_seconds(end, base) + _BESIDE_SECONDS)
-            for start, end in (*covered.touched, *slated)
-        ]
+        shown = [Span(to_seconds(start, base), to_seconds(end, base)) for start, end in (*covered.touched, *slated)]
+        spans = [Span(row.start - _BESIDE_SECONDS, row.end + _BESIDE_SECONDS) for row in _clipped(shown, self._extent)]
         samples = self._dense(union(spans), aside.path, "looking again") if spans else {}
-        rules = self._rules()
-        found = still_visible([samples[pts] for pts in sorted(samples)], covered.rows, rules)
+        run = [samples[pts] for pts in sorted(samples)]
+        found: tuple[Covering, ...] = ()
+        for rules in self._rules():
+            found = merged(found, still_visible(run, covered.rows, rules))
         touched = [(row.pts, end_pts(samples[row.pts], base)) for row in found]
-        return Covered(tuple(found), tuple(joined(touched)), (), ())
+        return Covered(found, tuple(joined(touched)), (), ())
 
     @property
     def _office(self) -> Office:
         return self._redactor.office
 
-    def _chosen(self) -> Targets:
+    def _chosen(self) -> tuple[Targets, Targets | None]:
+        """What a reviewer's timeline decides about, and what is looked for beyond; the one needs no models.
+
+        Raises:
+            UsageError: There is a label that no model gives.
+            TimelineError: There is one that neither the timeline judges nor a model of it gives.
+        """
         policy = self._redactor.scanner.policy
-        labels = self._settings.labels
-        return Targets.of_labels(labels, policy) if labels else Targets.of_policy(policy)
+        labels, nothing = self._settings.labels, Targets((), policy)
+        if self._given is None:
+            if unknown := self._ungiven(labels, None):
+                raise UsageError(f"Invalid labels ({', '.join(unknown)}): no model of {self._model_names} gives them.")
+            return nothing, Targets.of_labels(labels, policy) if labels else Targets.of_policy(policy)
+        if not labels:
+            return Targets.of_policy(policy), None
+        judged = Targets.judged(labels, Policy.from_document(self._given.provenance["policy"], "timeline"))
+        beyond = [label for label in labels if label not in judged]
+        if unknown := self._ungiven(beyond, self._given):
+            names = ", ".join(unknown)
+            raise TimelineError(
+                f"{self._source}: the timeline knows nothing of {names}. Scan again, with such a model."
+            )
+        return (
+            Targets.of_labels(judged, policy) if judged else nothing,
+            Targets.of_labels(beyond, policy) if beyond else None,
+        )
+
+    def _ungiven(self, labels: Sequence[str], timeline: Timeline | None) -> list[str]:
+        """Those labels that no model gives, or none that a timeline was made with."""
+        known: set[str] = set()
+        ran = None if timeline is None else {row["name"] for row in timeline.provenance["models"]}
+        for manifest in self._redactor.scanner.manifests:
+            if ran is None or manifest.name in ran:
+                known |= {*manifest.output.report, *(f"{manifest.name}.{label}" for label in manifest.output.report)}
+        return [label for label in labels if label not in known]
+
+    @property
+    def _model_names(self) -> str:
+        return " and ".join(manifest.name for manifest in self._redactor.scanner.manifests)
 
     def _check_output(self) -> None:
         if not self._output.parent.is_dir():
@@ -367,13 +407,8 @@ class _Job:
             raise SourceError(timeline.notes[0] if timeline.notes else f"{self._source}: cannot be scanned.")
         if timeline.source["sha256"] != self._digest.hexdigest():
             raise TimelineError(f"{self._source}: the timeline is of another file. Scan this one.")
-        if self._given is not None:
-            judged = Policy.from_document(timeline.provenance["policy"], "timeline")
-            if unjudged := Targets.unjudged(self._settings.labels, judged):
-                names = ", ".join(unjudged)
-                raise TimelineError(
-                    f"{self._source}: the timeline does not judge {names}. Leave it out, or judge it anew."
-                )
+        if not timeline.coverage:
+            raise TimelineError(f"{self._source}: the timeline does not say what was looked at. Scan again.")
         if timeline.streams[0].kind != "video":
             raise SourceError(f"{self._source}: holds no video stream, only {timeline.streams[0].kind}.")
         return timeline
@@ -387,13 +422,12 @@ class _Job:
 
     def _looked_closely(self, timeline: Timeline) -> tuple[Covered, Timeline]:
         """Look at every picture around what was found, and further while it goes on; what is covered."""
-        extent = Span(timeline.coverage[0].start_seconds, timeline.coverage[-1].end_seconds)
+        extent = self._extent = Span(timeline.coverage[0].start_seconds, timeline.coverage[-1].end_seconds)
         video = timeline.streams[0].video
         base = self._base = Fraction(video["time_base"])
         self._format = timeline.source["format"]
         turned = video["rotation"] in (90, -90)
         size = (video["height"], video["width"]) if turned else (video["width"], video["height"])
-        rules = self._rules()
         samples: dict[int, Sample] = {}
         further = tuple(self._stretches(timeline))
         covered = Covered((), (), (), ())
@@ -403,24 +437,28 @@ class _Job:
             samples.update(self._dense(wanted, self._source, "looking closely"))
             if len(samples) == known:
                 break
-            covered = cover([samples[pts] for pts in sorted(samples)], size, base, extent, rules)
+            run = [samples[pts] for pts in sorted(samples)]
+            covered = combined([cover(run, size, base, extent, rules) for rules in self._rules()])
             further = covered.further
         return covered, dataclasses.replace(timeline, tracks=covered.tracks)
 
-    def _rules(self) -> Rules:
-        return Rules(
-            targets=self._targets,
-            tracking=self._tracking,
-            slate=self._settings.segments == "slate",
-            truth=None if self._given is None else tuple(self._accepted()),
-            drawn=() if self._given is None else self._given.tracks,
-            reach=self._reach,
-        )
+    def _rules(self) -> list[Rules]:
+        """By which it is decided: those of a reviewer's timeline, and those for what only models have seen."""
+        slate = self._settings.segments == "slate"
+        rows = []
+        if self._given is not None:
+            truth = tuple(self._accepted())
+            drawn = self._given.tracks
+            rows.append(Rules(self._reviewed, self._tracking, slate, truth, drawn, self._reach))
+        if self._beyond is not None:
+            rows.append(Rules(self._beyond, self._tracking, slate))
+        return rows
 
     def _stretches(self, timeline: Timeline) -> list[Span]:
+        spans = [] if self._beyond is None else self._beyond.stretches(timeline)
         if self._given is None:
-            return self._targets.stretches(timeline)
-        spans, reach = [], self._reach
+            return spans
+        reach = self._reach
         for row in self._accepted():
             before, after = row.start_seconds - reach, row.end_seconds + reach
             if self._has_boxes(row):
@@ -438,16 +476,16 @@ class _Job:
 
     def _accepted(self) -> list[Segment]:
         """A reviewer's segments that are to be covered."""
-        names = {category.name for category in self._targets.categories}
+        names = {category.name for category in self._reviewed.categories}
         segments = () if self._given is None else self._given.segments
-        labels = {name.rpartition(".")[2] for name in self._settings.labels}
+        labels = {name.rpartition(".")[2] for name in names} if self._settings.labels else set()
         return [row for row in segments if row.stream is None and (row.category in names or labels & set(row.labels))]
 
     def _has_boxes(self, segment: Segment) -> bool:
         """Whether a scan found something in a segment that can be covered where it is."""
         assert self._given is not None
         return any(
-            self._targets.boxes(sample.predictions)
+            self._reviewed.boxes(sample.predictions)
             for sample in self._given.samples
             if sample.time_seconds < segment.end_seconds and segment.start_seconds < sample.end_seconds
         )
@@ -457,7 +495,12 @@ class _Job:
 
         What nobody has seen, and a reviewer's segments in which there is no box to cover: nobody needs to look there.
         """
-        spans = [Span(row.start_seconds, row.end_seconds) for row in timeline.coverage if row.state != "analysed"]
+        seen = [Span(row.start_seconds, row.end_seconds) for row in timeline.coverage if row.state == "analysed"]
+        # Seconds are rounded to the microsecond, and the end of the last picture is a guess at times.
+        slack = float(track.frame_duration_pts * track.time_base) / 2
+        ends = [Span(-_EVER_SECONDS, self._extent.start - slack), Span(self._extent.end + slack, _EVER_SECONDS)]
+        inside = complement(union(seen, gap=_ROUNDING_SECONDS), self._extent)
+        spans = [*ends, *inside]
         spans += [Span(row.start_seconds, row.end_seconds) for row in self._accepted() if not self._has_boxes(row)]
         spans += self._unseen
         base = track.time_base
@@ -466,10 +509,24 @@ class _Job:
     def _dense(self, spans: Sequence[Span], path: Path, what: str) -> dict[int, Sample]:
         """Every picture that is shown in some spans, in seconds, by its pts in the source's time base."""
         wanted = tuple((_fraction(span.start), _fraction(span.end)) for span in spans)
+        lender, settings = self._redactor.scanner, self._settings.scan
         settings = dataclasses.replace(
-            self._settings.scan, sampling="all", spans=wanted, store=None, stop_at=None, start=None, end=None
+            settings,
+            models=[
+                name
+                for name, item in zip(settings.models, lender.manifests, strict=True)
+                if any(rules.targets.wants(item.name, item.output.report) for rules in self._rules())
+            ]
+            or settings.models,
+            policy=lender.policy,
+            sampling="all",
+            spans=wanted,
+            store=None,
+            stop_at=None,
+            start=None,
+            end=None,
         )
-        with Scanner(settings, models_of=self._redactor.scanner) as scanner:
+        with Scanner(settings, models_of=lender) as scanner:
             found = scanner.scan(path, progress=self._scanning(what))
         if not found.streams:
             raise OutputError(f"{path}: cannot be looked at again. {' '.join(found.notes)}")
