@@ -262,7 +262,23 @@ def test_wherever_the_touched_group_is(
     plan = Plan(numbered(source, *numbers))
     result = run(path, tmp_path / f"out.{suffix}", plan)
     assert_same_elsewhere(source, read(tmp_path / f"out.{suffix}"), plan, result)
-    assert (result.groups, result.pictures, result.drawn) == (groups, pictures, len(numbers))
+    assert (result.groups, result.drawn) == (groups, len(numbers))
+    # What comes before them in their group is copied, if it is long enough.
+    assert len(numbers) <= result.pictures <= pictures
+    assert_plays(tmp_path / f"out.{suffix}")
+
+
+@pytest.mark.parametrize(("suffix", "recipe"), APART, ids=ids(APART))
+def test_what_comes_before_in_the_same_group_is_copied(tmp_path: Path, suffix: str, recipe: Video) -> None:
+    path = made(tmp_path, suffix, recipe)
+    source = read(path)
+    plan = Plan(numbered(source, 35, 37))
+    result = run(path, tmp_path / f"out.{suffix}", plan)
+    assert_same_elsewhere(source, read(tmp_path / f"out.{suffix}"), plan, result)
+    assert (result.groups, result.drawn) == (1, 2)
+    # With what is hidden between pictures (VP9, AV1), nobody knows where to part.
+    hidden = recipe.codec.startswith(("libvpx", "libsvt"))
+    assert result.pictures <= (GOP if hidden else 5 + recipe.b_frames)
     assert_plays(tmp_path / f"out.{suffix}")
 
 
@@ -283,7 +299,8 @@ def test_groups_are_encoded_side_by_side(tmp_path: Path, suffix: str, codec: str
 
     result = run(path, tmp_path / f"out.{suffix}", plan, draw)
     assert_same_elsewhere(source, read(tmp_path / f"out.{suffix}"), plan, result)
-    assert (result.groups, result.pictures, result.drawn) == (5, 5 * 24, 7)
+    assert (result.groups, result.drawn) == (5, 7)
+    assert 3 * 24 < result.pictures <= 5 * 24
     assert_plays(tmp_path / f"out.{suffix}")
 
 
@@ -386,7 +403,8 @@ def test_an_open_group_is_no_boundary(tmp_path: Path, suffix: str, codec: str, o
     plan = Plan(numbered(source, 40))
     result = run(path, tmp_path / f"out.{suffix}", plan)
     assert_same_elsewhere(source, read(tmp_path / f"out.{suffix}"), plan, result)
-    assert (result.groups, result.pictures) == (1, 30)
+    assert result.groups == 1
+    assert 19 < result.pictures < 30
     assert_plays(tmp_path / f"out.{suffix}")
 
 
@@ -422,7 +440,8 @@ def test_an_open_group_of_hevc_is_no_boundary(tmp_path: Path) -> None:
     plan = Plan(numbered(source, 40))
     result = run(path, tmp_path / "out.mp4", plan)
     assert_same_elsewhere(source, read(tmp_path / "out.mp4"), plan, result)
-    assert (result.groups, result.pictures) == (1, 30)
+    assert result.groups == 1
+    assert 19 < result.pictures < 30
     assert_plays(tmp_path / "out.mp4")
     # What was written has two sample descriptions; it can be written again.
     again = replace(plan, touched=numbered(source, 5))
@@ -432,12 +451,15 @@ def test_an_open_group_of_hevc_is_no_boundary(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("suffix", "codec", "options"), [*OPEN, ("mp4", "libx265", x265("open-gop=1:b-adapt=0"))])
-def test_without_an_idr_picture_all_is_encoded(
+def test_without_an_idr_picture_all_is_encoded_from_there_on(
     tmp_path: Path, suffix: str, codec: str, options: dict[str, str]
 ) -> None:
     path = made(tmp_path, suffix, video(codec, gop=8, b_frames=3, options=options))
     source = read(path)
     result = run(path, tmp_path / f"out.{suffix}", plan := Plan(numbered(source, 40)))
+    assert_same_elsewhere(source, read(tmp_path / f"out.{suffix}"), plan, result)
+    assert 20 <= result.pictures <= 24
+    result = run(path, tmp_path / f"out.{suffix}", plan := Plan(numbered(source, 3)))
     assert (result.full, result.reason) == (True, "every group of pictures is touched")
     assert_whole(source, read(tmp_path / f"out.{suffix}"), plan)
 

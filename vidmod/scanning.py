@@ -6,8 +6,9 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Callable, Collection, Generator, Iterable
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -158,9 +159,21 @@ class Scanner:
             )
         return self._models[manifest.name]
 
-    def scan(self, path: str | Path, *, progress: Callable[[Progress], None] | None = None) -> Timeline:
-        """Look at one input; see :func:`scan`."""
-        for _, result in self.scan_many([Path(path)], progress=progress):
+    def scan(
+        self,
+        path: str | Path,
+        *,
+        spans: Sequence[tuple[Fraction, Fraction]] | None = None,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> Timeline:
+        """Look at one input; see :func:`scan`.
+
+        Args:
+            path: A local file.
+            spans: Instead of the settings'.
+            progress: Called now and then while it runs.
+        """
+        for _, result in self.scan_many([Path(path)], spans=spans, progress=progress):
             if isinstance(result, Timeline):
                 return result
             if result is not None:
@@ -172,6 +185,7 @@ class Scanner:
         paths: Iterable[Path],
         *,
         unsure: Collection[Path] = (),
+        spans: Sequence[tuple[Fraction, Fraction]] | None = None,
         progress: Callable[[Progress], None] | None = None,
     ) -> Generator[tuple[Path, Timeline | SourceError | None], None, None]:
         """Look at many inputs side by side.
@@ -179,6 +193,7 @@ class Scanner:
         Args:
             paths: Local files.
             unsure: Those of them that may be something else than video, and are then passed over.
+            spans: Instead of the settings'.
             progress: Called now and then while it runs.
 
         Yields:
@@ -187,13 +202,14 @@ class Scanner:
         """
         if self._crew is None:
             self._crew = Crew(self.settings, lambda: self.models)
+        settings = self.settings if spans is None else dataclasses.replace(self.settings, spans=tuple(spans))
         waiting = iter(paths)
         jobs: list[FileJob] = []
         try:
             while True:
                 while len(jobs) < self._crew.wanted_jobs and (path := next(waiting, None)) is not None:
                     try:
-                        job = self._job(path, unsure=path in unsure)
+                        job = self._job(path, settings, unsure=path in unsure)
                     except SourceError as exc:
                         yield path, exc
                         continue
@@ -213,8 +229,9 @@ class Scanner:
                 self._crew.forget(job)
                 job.close()
 
-    def _job(self, path: Path, *, unsure: bool) -> FileJob:
-        store = self._store
+    def _job(self, path: Path, settings: ScanSettings, *, unsure: bool) -> FileJob:
+        # What is stored is of the settings as they are.
+        store = self._store if settings is self.settings else None
 
         def recall(size_bytes: int) -> Recall:
             assert store is not None
@@ -222,7 +239,7 @@ class Scanner:
 
         return FileJob(
             path,
-            self.settings,
+            settings,
             self.manifests,
             self.policy,
             unsure=unsure,

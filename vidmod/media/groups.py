@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 from operator import itemgetter
 from typing import Any
 
@@ -25,6 +26,8 @@ _GROUPED = (*NAL_CODECS, "vp8", "vp9", "av1", "mjpeg")
 _SIGN_OF_LIFE_PACKETS = 5000
 # A group so long that nobody meant it; what is known of its packets would grow with the film.
 _MAX_PICTURES = 20_000
+# So many pictures that stay as they are are worth a key frame more.
+_LEAST_LEAD = 8
 # Encoders here reorder by two pictures at most (B pictures that others refer to).
 _MAX_DEPTH = 2
 
@@ -40,7 +43,7 @@ def codec_of(decoder: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Packets that can be decoded, and replaced, by themselves.
+    """Packets that can be replaced by themselves, and decoded, if need be after some that come before them.
 
     Attributes:
         first, count: Its packets with data, in decoding order; `first` counts from 0.
@@ -49,6 +52,7 @@ class Group:
         depth: By how many pictures an encoder may reorder so that its packets fit into the decoding
             times of those that they replace.
         flaw: Why it cannot be encoded apart; None if it can. For people.
+        lead: How many packets before `first` have to be decoded first.
     """
 
     first: int
@@ -58,6 +62,7 @@ class Group:
     pictures: int
     depth: int
     flaw: str | None = None
+    lead: int = 0
 
     def joined(self, following: Group) -> Group:
         """The two as one; their decoding times follow each other, so the smaller depth holds for both."""
@@ -69,6 +74,7 @@ class Group:
             self.pictures + following.pictures,
             min(self.depth, following.depth),
             self.flaw or following.flaw,
+            self.lead,
         )
 
 
@@ -100,14 +106,37 @@ class _Open:
     def high(self) -> int | None:
         return max(self.times, default=None)
 
-    def depth(self) -> int:
+    def parting(self, spans: Sequence[tuple[int, int]], end_pts: int) -> int:
+        """How many packets come before the first that a touched picture needs to be encoded with.
+
+        All of them are shown before all that follow, so that a key frame can be put behind them. 0 if they are too
+        few to be worth it, or if a packet gives no picture.
+        """
+        times = self.times
+        if self.count != len(times):
+            return 0
+        shown = [*sorted(times), end_pts]
+        touched = (start for start, end in pairwise(shown) if overlaps(spans, start, end))
+        first = next(touched, None)
+        if first is None:
+            return 0
+        low = [*accumulate(reversed(times), min)][::-1]
+        high = [*accumulate(times, max)]
+        places = (k for k in range(len(times) - 1, 0, -1) if low[k] <= first and high[k - 1] < low[k])
+        place = next(places, 0)
+        return place if place >= _LEAST_LEAD else 0
+
+    def depth(self, lead: int = 0) -> int:
         """The largest depth at which no packet is shown before it is decoded, -1 if there is none.
 
         An encoder that reorders by d pictures gives the k-th packet a picture not earlier than the
         (k - d)-th shown.
+
+        Args:
+            lead: Without so many of the first.
         """
-        shown = sorted(self.times)
-        rows = [(slot, place) for place, slot in enumerate(self.slots) if slot is not None]
+        shown = sorted(self.times[lead:])
+        rows = [(slot, place) for place, slot in enumerate(self.slots[lead:]) if slot is not None]
         fitting = (
             depth
             for depth in range(_MAX_DEPTH, -1, -1)
@@ -123,15 +152,24 @@ class Groups:
         medium: The file.
         track: Which stream.
         alive: Called now and then.
+        touched: When pictures are changed, in pts, sorted and disjoint: what comes before the first of them in its
+            group is a group of its own.
     """
 
-    def __init__(self, medium: Medium, track: VideoTrack, alive: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        medium: Medium,
+        track: VideoTrack,
+        alive: Callable[[], None],
+        touched: Sequence[tuple[int, int]] = (),
+    ) -> None:
         self.packets = 0
         self.sets: ParameterSets | None = None
         self._medium = medium
         self._track = track
         self._codec = codec_of(track.codec)
         self._alive = alive
+        self._touched = touched
         self._slot: int | None = None
 
     def run(self) -> Iterator[Group]:
@@ -149,7 +187,7 @@ class Groups:
                         self.packets, None if self._begins(packet) else "it does not begin with a key frame"
                     )
                     if group is not None and self._is_apart(group, packet):
-                        yield self._closed(group, packet.pts)
+                        yield from self._closed(group, packet.pts)
                     elif group is not None:
                         following = group
                         group.spoil("groups of pictures overlap in time")
@@ -158,7 +196,7 @@ class Groups:
             if demuxer.read_errors:
                 raise NotApartError("parts of the file cannot be read")
             if group is not None:
-                yield self._closed(group, None)
+                yield from self._closed(group, None)
 
     def _prepare(self, demuxer: Demuxer) -> None:
         container, track = demuxer.container, self._track
@@ -219,7 +257,7 @@ class Groups:
             group.slots.append(dts)
             group.last_duration = packet.duration or 0
 
-    def _closed(self, group: _Open, following: int | None) -> Group:
+    def _closed(self, group: _Open, following: int | None) -> Iterator[Group]:
         low, high = group.low(), group.high()
         if low is None or high is None:
             raise NotApartError("a group of pictures shows nothing")
@@ -231,4 +269,11 @@ class Groups:
         end = (
             following if following is not None else high + max(1, group.last_duration or self._track.frame_duration_pts)
         )
-        return Group(group.first, group.count, low, end, len(group.times), depth, group.flaw)
+        lead = 0 if group.flaw else group.parting(self._touched, end)
+        if lead and (later := group.depth(lead)) >= 0:
+            start = min(group.times[lead:])
+            yield Group(group.first, lead, low, start, lead, depth)
+            pictures = len(group.times) - lead
+            yield Group(group.first + lead, group.count - lead, start, end, pictures, later, None, lead)
+        else:
+            yield Group(group.first, group.count, low, end, len(group.times), depth, group.flaw)

@@ -63,6 +63,11 @@ class _Run:
     groups: int
     longest: int
 
+    @property
+    def is_held(self) -> bool:
+        """Whether its packets fit into memory."""
+        return self.span.lead + self.span.count <= _MAX_HELD_PICTURES
+
 
 class Partial(Job):
     """Encodes the groups that are touched, and copies the others."""
@@ -74,7 +79,7 @@ class Partial(Job):
             NotApartError: That is not safe; what the output holds is of no use.
             NoEncoderError: There is no encoder for it.
         """
-        survey = Groups(self.medium, self.track, self.alive)
+        survey = Groups(self.medium, self.track, self.alive, self.touched)
         runs = self._runs(survey)
         self._sets = survey.sets
         with open_container(self.medium) as container:
@@ -103,10 +108,11 @@ class Partial(Job):
                 raise NotApartError(group.flaw)
             last = runs[-1] if runs else None
             if last and last.span.first + last.span.count == group.first and last.span.pictures < _RUN_PICTURES:
-                longest = max(last.longest, group.pictures)
+                longest = max(last.longest, group.lead + group.pictures)
                 runs[-1] = _Run(last.span.joined(group), last.groups + 1, longest)
             else:
-                runs.append(_Run(group, 1, group.pictures))
+                # Of one picture alone, x265 would make another profile.
+                runs.append(_Run(group, 1, group.lead + group.pictures))
         if runs and not untouched:
             raise NotApartError("every group of pictures is touched")
         return runs
@@ -166,10 +172,12 @@ class Partial(Job):
                 if current is not None and number >= current.end:
                     line.end(current)
                     current, restore = None, self.track.codec == "hevc"
-                if runs and runs[0].span.first == number:
+                if runs and runs[0].span.first - runs[0].span.lead == number:
                     current = self._begin(runs.popleft(), stream, extradata)
                     line.begin(current)
-                if current is not None:
+                if current is not None and number < current.first:
+                    line.lead(current, packet)
+                elif current is not None:
                     line.encode(current, packet)
                     continue
                 if restore and extradata and not packet.has_sidedata("new_extradata"):
@@ -188,7 +196,7 @@ class Partial(Job):
         if self._look is None:
             return 1
         width, height = self._look.size
-        held = [run for run in runs if run.span.pictures <= _MAX_HELD_PICTURES]
+        held = [run for run in runs if run.is_held]
         count = max(1, min(self.plan.threads, len(held), _SIDE_BY_SIDE_PIXELS // (width * height)))
         self._threads = math.ceil(self.plan.threads / count)
         return count
@@ -198,10 +206,9 @@ class Partial(Job):
             raise NotApartError("its pictures are unknown")
         self.tally.groups += run.groups
         self.tally.spans.append(Span(run.span.start_pts, run.span.end_pts))
-        is_held = run.span.pictures <= _MAX_HELD_PICTURES
         effort = replace(
             self.plan.effort(),
-            threads=self._threads if is_held else self.plan.threads,
+            threads=self._threads if run.is_held else self.plan.threads,
             group=run.longest,
             depth=run.span.depth if self._look.reorders else 0,
             parameter_sets=self._spare_id(),
@@ -218,7 +225,7 @@ class Partial(Job):
             extradata,
             length_size,
             decodes_by_duration=self.format in MOV_FAMILY,
-            is_held=is_held,
+            is_held=run.is_held,
         )
 
 
@@ -260,6 +267,13 @@ class _InTurn:
         """From here on, packets of the stream belong to a group that is encoded."""
         if not encoder.is_held:
             self.finish()
+
+    def lead(self, encoder: _RunEncoder, packet: Packet[Any]) -> None:
+        """A packet that is copied, and that the group cannot be decoded without."""
+        # What is written gets other times.
+        same: Packet[Any] = Packet(bytes(packet))
+        same.pts, same.dts, same.time_base = packet.pts, packet.dts, packet.time_base
+        self.encode(encoder, same)
 
     def encode(self, encoder: _RunEncoder, packet: Packet[Any]) -> None:
         """A packet of that group."""
@@ -353,7 +367,8 @@ class _RunEncoder:
         is_held: bool,
     ) -> None:
         self._decodes_by_duration = decodes_by_duration
-        self.end = span.first + span.count
+        self.first, self.end = span.first, span.first + span.count
+        self._lead = span.lead
         self.is_held = is_held
         self.pictures = 0
         self.drawn = 0
@@ -382,8 +397,10 @@ class _RunEncoder:
         return [*done, *self.finish()]
 
     def push(self, packet: Packet[Any]) -> Iterator[Packet[Any]]:
-        """Take a packet of the source."""
-        if packet.pts is not None and holds_picture(self._decoder.name, packet):
+        """Take a packet of the source: first those that lead, then those that are replaced."""
+        if self._lead:
+            self._lead -= 1
+        elif packet.pts is not None and holds_picture(self._decoder.name, packet):
             self._slots.append((packet.dts, packet.duration or 0))
             self._durations[packet.pts] = packet.duration or 0
         try:
@@ -411,6 +428,8 @@ class _RunEncoder:
 
     def _take(self, frame: VideoFrame) -> Iterator[Packet[Any]]:
         held, look = self._held, self._look
+        if frame.pts is not None and frame.pts < self._span.start_pts and not frame.is_corrupt:
+            return
         if frame.pts is None or frame.pts not in self._durations or (held and (held.pts or 0) >= frame.pts):
             raise NotApartError("pictures of a touched group do not come out at the times of their packets")
         if frame.is_corrupt:

@@ -47,6 +47,8 @@ PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "sl
 _WORST_CRF = 63
 # What a reviewer's segment may be off by, beyond what lies between two samples.
 _MARGIN_SECONDS = 0.25
+# Where what was found goes on, it is followed so far, then twice as far, and so on.
+_AHEAD_SECONDS = 0.75
 # What still shows is covered once more, and then given up.
 _MOST_ROUNDS = 2
 # Beside what was covered, models look again.
@@ -164,6 +166,7 @@ class Redactor:
     def __init__(self, settings: RedactSettings, *, notify: Callable[[str], None] | None = None) -> None:
         self.settings = settings
         self._scanner = Scanner(settings.scan, notify=notify)
+        self._lookers: dict[tuple[str, ...], Scanner] = {}
         self._office = Office(settings.scan.limits)
 
     def __enter__(self) -> Redactor:
@@ -175,6 +178,8 @@ class Redactor:
     def close(self) -> None:
         """End the workers and release the models; more than once is fine."""
         self._office.close()
+        while self._lookers:
+            self._lookers.popitem()[1].close()
         self._scanner.close()
 
     def redact(
@@ -208,6 +213,30 @@ class Redactor:
     def scanner(self) -> Scanner:
         """What looks at whole files."""
         return self._scanner
+
+    def models_for(self, targets: Sequence[Targets]) -> tuple[str, ...]:
+        """Those models of which anything that they say matters; all if it is none."""
+        named = zip(self.settings.scan.models, self._scanner.manifests, strict=True)
+        found = [
+            name for name, item in named if any(targets_.wants(item.name, item.output.report) for targets_ in targets)
+        ]
+        return tuple(found or self.settings.scan.models)
+
+    def looker(self, models: tuple[str, ...]) -> Scanner:
+        """What looks at every picture of some spans, by these models."""
+        if models not in self._lookers:
+            settings = dataclasses.replace(
+                self.settings.scan,
+                models=models,
+                policy=self._scanner.policy,
+                sampling="all",
+                store=None,
+                stop_at=None,
+                start=None,
+                end=None,
+            )
+            self._lookers[models] = Scanner(settings, models_of=self._scanner)
+        return self._lookers[models]
 
     @property
     def office(self) -> Office:
@@ -270,6 +299,7 @@ class _Job:
         self._base = Fraction(1)
         self._extent = Span(0.0, 0.0)
         self._format: str | None = None
+        self._slates: list[Span] = []
         self._unseen: list[Span] = []
 
     def close(self) -> None:
@@ -279,17 +309,18 @@ class _Job:
     def run(self) -> Redaction:
         self._check_output()
         timeline = self._looked_through()
-        covered, timeline = self._looked_closely(timeline)
-        with (
-            Aside(self._output) as aside,
-            Clerk(self._office, self._descriptor, shown_name(self._source)) as clerk,
-        ):
+        with Clerk(self._office, self._descriptor, shown_name(self._source)) as clerk, Aside(self._output) as aside:
             track = _track_of(clerk.probe(), timeline)
-            slated = self._slated(timeline, track)
+            self._slates = self._slated(timeline, track)
+            covered, timeline = self._looked_closely(timeline)
+            base = track.time_base
+            slated = [
+                (int(_fraction(span.start) // base), to_pts(_fraction(span.end), base))
+                for span in union([*self._slates, *self._unseen])
+            ]
             covered, written, checks = self._written(clerk, track, covered, slated, aside)
             output = {"name": self._output.name, **aside.facts()}
             aside.finish()
-        base = track.time_base
         spans = [Span(to_seconds(start, base), to_seconds(end, base)) for start, end in (*covered.touched, *slated)]
         told = tuple(_clipped(spans, self._extent))
         return Redaction(timeline, written.drawn, written, told, checks, self._settings, output)
@@ -430,16 +461,16 @@ class _Job:
         size = (video["height"], video["width"]) if turned else (video["width"], video["height"])
         samples: dict[int, Sample] = {}
         further = tuple(self._stretches(timeline))
-        covered = Covered((), (), (), ())
+        covered, ahead = Covered((), (), (), ()), _AHEAD_SECONDS
         # It ends: every round sees pictures that none before it has seen.
-        while wanted := _clipped(further, extent):
+        while wanted := [part for span in _clipped(further, extent) for part in complement(self._slates, span)]:
             known = len(samples)
             samples.update(self._dense(wanted, self._source, "looking closely"))
             if len(samples) == known:
                 break
             run = [samples[pts] for pts in sorted(samples)]
-            covered = combined([cover(run, size, base, extent, rules) for rules in self._rules()])
-            further = covered.further
+            covered = combined([cover(run, size, base, extent, rules, ahead) for rules in self._rules()])
+            further, ahead = covered.further, 2 * ahead
         return covered, dataclasses.replace(timeline, tracks=covered.tracks)
 
     def _rules(self) -> list[Rules]:
@@ -470,9 +501,9 @@ class _Job:
 
     @property
     def _reach(self) -> float:
-        """How far a scan's borders may be off, in seconds."""
+        """How far to look beyond a segment, in seconds: a scan's border lies midway between two samples."""
         sampling = {} if self._given is None else self._given.provenance.get("sampling", {})
-        return float(sampling.get("max_gap_seconds") or 0.0) + _MARGIN_SECONDS
+        return float(sampling.get("max_gap_seconds") or 0.0) / 2 + _MARGIN_SECONDS
 
     def _accepted(self) -> list[Segment]:
         """A reviewer's segments that are to be covered."""
@@ -490,44 +521,25 @@ class _Job:
             if sample.time_seconds < segment.end_seconds and segment.start_seconds < sample.end_seconds
         )
 
-    def _slated(self, timeline: Timeline, track: VideoTrack) -> list[tuple[int, int]]:
-        """When the whole picture is covered, whatever it shows, [start, end) in the track's time base.
+    def _slated(self, timeline: Timeline, track: VideoTrack) -> list[Span]:
+        """When the whole picture is covered, whatever it shows, in seconds, disjoint.
 
         What nobody has seen, and a reviewer's segments in which there is no box to cover: nobody needs to look there.
         """
+        extent = Span(timeline.coverage[0].start_seconds, timeline.coverage[-1].end_seconds)
         seen = [Span(row.start_seconds, row.end_seconds) for row in timeline.coverage if row.state == "analysed"]
         # Seconds are rounded to the microsecond, and the end of the last picture is a guess at times.
         slack = float(track.frame_duration_pts * track.time_base) / 2
-        ends = [Span(-_EVER_SECONDS, self._extent.start - slack), Span(self._extent.end + slack, _EVER_SECONDS)]
-        inside = complement(union(seen, gap=_ROUNDING_SECONDS), self._extent)
-        spans = [*ends, *inside]
-        spans += [Span(row.start_seconds, row.end_seconds) for row in self._accepted() if not self._has_boxes(row)]
-        spans += self._unseen
-        base = track.time_base
-        return [(int(_fraction(span.start) // base), to_pts(_fraction(span.end), base)) for span in union(spans)]
+        ends = [Span(-_EVER_SECONDS, extent.start - slack), Span(extent.end + slack, _EVER_SECONDS)]
+        inside = complement(union(seen, gap=_ROUNDING_SECONDS), extent)
+        spans = [Span(row.start_seconds, row.end_seconds) for row in self._accepted() if not self._has_boxes(row)]
+        return union([*ends, *inside, *spans])
 
     def _dense(self, spans: Sequence[Span], path: Path, what: str) -> dict[int, Sample]:
         """Every picture that is shown in some spans, in seconds, by its pts in the source's time base."""
         wanted = tuple((_fraction(span.start), _fraction(span.end)) for span in spans)
-        lender, settings = self._redactor.scanner, self._settings.scan
-        settings = dataclasses.replace(
-            settings,
-            models=[
-                name
-                for name, item in zip(settings.models, lender.manifests, strict=True)
-                if any(rules.targets.wants(item.name, item.output.report) for rules in self._rules())
-            ]
-            or settings.models,
-            policy=lender.policy,
-            sampling="all",
-            spans=wanted,
-            store=None,
-            stop_at=None,
-            start=None,
-            end=None,
-        )
-        with Scanner(settings, models_of=lender) as scanner:
-            found = scanner.scan(path, progress=self._scanning(what))
+        models = self._redactor.models_for([rules.targets for rules in self._rules()])
+        found = self._redactor.looker(models).scan(path, spans=wanted, progress=self._scanning(what))
         if not found.streams:
             raise OutputError(f"{path}: cannot be looked at again. {' '.join(found.notes)}")
         self._unseen += [
