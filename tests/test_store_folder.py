@@ -7,19 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stored import (
-    OTHER_SETTINGS,
-    OTHER_SHA,
-    SETTINGS,
-    SHA,
-    SIZE,
-    film,
-    names,
-    only,
-    record,
-    recovered,
-    set_age,
-)
+from tests.stored import OTHER_SETTINGS, OTHER_SHA, SETTINGS, SHA, SIZE, film, names, only, record, recovered, set_age
 from vidmod.store import Store
 
 
