@@ -21,23 +21,14 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 import vidmod
-from tests.fuzzing import contained, mutate, problems, settings, write_sources
-from tests.hostile import (
-    BOMBS,
-    FALSE_SUFFIXES,
-    HIDINGS,
-    NAMES,
-    REFERENCES,
-    Bait,
-    Bomb,
-    Hiding,
-    Reference,
-    Trap,
-    calm,
-    marker,
-    open_plainly,
-    write_named,
-)
+from tests.fuzzing.demands import problems
+from tests.fuzzing.mutations import mutate
+from tests.fuzzing.running import contained, settings
+from tests.fuzzing.sources import write_sources
+from tests.hostile.bombs import BOMBS, Bomb
+from tests.hostile.hidings import HIDINGS, Hiding, calm, marker
+from tests.hostile.references import FALSE_SUFFIXES, NAMES, REFERENCES, Reference, write_named
+from tests.hostile.trap import Bait, Trap, open_plainly
 from tests.networks import write_classifier
 from tests.recipes import Video, make
 from vidmod.errors import SourceError
