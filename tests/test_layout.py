@@ -17,6 +17,7 @@ ORDER = (
     "_version",
     "errors",
     "allocation",
+    "closing",
     "schema",
     "timebase",
     "outputs",

@@ -12,9 +12,8 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Self
 
+from vidmod.closing import Closing
 from vidmod.store.folder import LockedFile
 from vidmod.store.form import dumps
 from vidmod.timeline import Json
@@ -32,7 +31,7 @@ class _Recovered:
     checksum: str = ""
 
 
-class Journal:
+class Journal(Closing):
     """Finished pieces of one scan: appended, one line each, and there again after a crash.
 
     For one thread at a time. As a context manager it is closed at the end.
@@ -122,14 +121,6 @@ class Journal:
     def close(self) -> None:
         """Leave the journal to the next run; one without any piece is removed."""
         self._end(remove=self._empty)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _sync(self) -> None:
         if self._file is not None and time.monotonic() - self._synced >= _SYNC_SECONDS:
