@@ -26,7 +26,7 @@ from tests.fuzzing.mutators import (
     elements,
     structured,
 )
-from tests.fuzzing.running import FILE_SECONDS, Run, contained, describe, settings
+from tests.fuzzing.running import FILE_SECONDS, Run, describe, settings
 from tests.fuzzing.sources import Source, write_sources
 from tests.hostile.containers import atoms, written
 from tests.networks import write_classifier
@@ -71,7 +71,6 @@ def test_damaged_files_are_accounted_for(sources: list[Source], model: Path, tmp
     assert tally.outcomes["unscannable, review"] > COUNT // 20
 
 
-@pytest.mark.skipif(not contained(), reason="this vidmod starts no processes")
 def test_no_process_is_left_behind(sources: list[Source], model: Path, tmp_path: Path) -> None:
     before = set(psutil.Process().children(recursive=True))
     with vidmod.Scanner(settings(model, 2)) as scanner:

@@ -23,7 +23,7 @@ import pytest
 import vidmod
 from tests.fuzzing.demands import problems
 from tests.fuzzing.mutations import mutate
-from tests.fuzzing.running import contained, settings
+from tests.fuzzing.running import settings
 from tests.fuzzing.sources import write_sources
 from tests.hostile.bombs import BOMBS, Bomb
 from tests.hostile.hidings import HIDINGS, Hiding, calm, marker
@@ -401,7 +401,6 @@ def usual_bytes(small_scanner: vidmod.Scanner, normal: Path) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not contained(), reason="this vidmod parses media in its own process, where bombs go off")
 @pytest.mark.parametrize("bomb", BOMBS, ids=lambda bomb: bomb.name.replace(" ", "-"))
 def test_a_bomb_is_held(
     bomb: Bomb, small_scanner: vidmod.Scanner, normal: Path, usual_bytes: int, tmp_path: Path

@@ -57,7 +57,7 @@ ORDER = (
     "__main__",
 )
 SINGLE_IMPORTERS = {
-    "av": "media reading",
+    "av": "media",
     "openvino": "models",
     "onnxruntime": "models",
     "tensorrt": "models",

@@ -1,4 +1,4 @@
-"""What a scan and the workers that read for it say to each other.
+"""What a scan and the workers that read for it say to each other; a redaction begins alike.
 
 Replies come from a process that parsed an untrusted file: they are checked against these types, and
 nothing in them is believed that the asker could not check or that could do harm if it were wrong.

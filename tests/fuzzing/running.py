@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import collections
-import dataclasses
 import faulthandler
-import importlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +16,7 @@ import vidmod
 from tests.fuzzing.demands import problems
 from tests.fuzzing.mutations import Mutation, mutate
 from tests.fuzzing.sources import Source
+from vidmod.containment import Limits
 from vidmod.errors import SourceError
 from vidmod.timeline import Timeline
 
@@ -54,16 +53,8 @@ class Tally:
 
 
 def settings(model: Path, workers: int | None, **limits: Any) -> vidmod.ScanSettings:
-    """Settings with a tiny model, and limits where vidmod has any."""
-    values: dict[str, Any] = {"models": (str(model),), "workers": workers}
-    if contained():
-        values["limits"] = importlib.import_module("vidmod.containment").Limits(**limits)
-    return vidmod.ScanSettings(**values)
-
-
-def contained() -> bool:
-    """Whether this vidmod parses media in limited processes."""
-    return "limits" in {item.name for item in dataclasses.fields(vidmod.ScanSettings)}
+    """Settings with a tiny model, and these limits."""
+    return vidmod.ScanSettings(models=(str(model),), workers=workers, limits=Limits(**limits))
 
 
 class Run:
@@ -93,7 +84,7 @@ class Run:
         ended = False
         while not ended:
             try:
-                for path, result in _results(scanner, self._inputs(left)):
+                for path, result in scanner.scan_many(self._inputs(left)):
                     self._note(path, result)
                     self.tally.seconds = time.monotonic() - began
                     if report is not None:
@@ -145,16 +136,6 @@ def _judged(result: object) -> tuple[str, list[str]]:
         return "passed over", ["passed over, which nobody asked for"]
     name = type(result).__name__
     return name, [] if isinstance(result, SourceError) else [f"{name}: {result}"]
-
-
-def _results(scanner: vidmod.Scanner, paths: Iterator[Path]) -> Iterator[tuple[Path, object]]:
-    """Side by side where this vidmod can, else one after the other."""
-    many = getattr(scanner, "scan_many", None)
-    if many is not None:
-        yield from many(paths)
-        return
-    for path in paths:
-        yield path, _alone(scanner, path)
 
 
 def _alone(scanner: vidmod.Scanner, path: Path) -> object:
