@@ -17,6 +17,7 @@ ORDER = (
     "_version",
     "errors",
     "allocation",
+    "closing",
     "schema",
     "timebase",
     "outputs",
@@ -56,7 +57,7 @@ ORDER = (
     "__main__",
 )
 SINGLE_IMPORTERS = {
-    "av": "media reading",
+    "av": "media",
     "openvino": "models",
     "onnxruntime": "models",
     "tensorrt": "models",

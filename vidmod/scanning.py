@@ -10,10 +10,10 @@ from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from vidmod._version import __version__
+from vidmod.closing import Closing
 from vidmod.crew import Crew
 from vidmod.describing import thresholds_of
 from vidmod.errors import SourceError
@@ -88,7 +88,7 @@ def scan(
         return scanner.scan(path, progress=progress)
 
 
-class Scanner:
+class Scanner(Closing):
     """Scans one input after another, or many side by side, with the same settings; models are loaded once.
 
     Files are parsed in processes of their own, which may do nothing else: see
@@ -123,14 +123,6 @@ class Scanner:
         if policy is None:
             policy = Policy.default().with_models({item.name: thresholds_of(item) for item in self.manifests})
         self.policy = policy.smoothed_by(settings.smoothing)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """End the workers and release the models; more than once is fine."""

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from av.error import EOFError as AvEOFError
 from av.error import FFmpegError
 from av.packet import Packet
 from av.video.frame import VideoFrame
 
+from vidmod.closing import Closing
 from vidmod.errors import SourceUnreadableError
 from vidmod.media.clock import PresentationClock
 from vidmod.media.demuxer import Demuxer
@@ -56,7 +56,7 @@ class _Sent:
     elsewhere: bool = False
 
 
-class Reader:
+class Reader(Closing):
     """Decodes one picture stream of a file in presentation order.
 
     Use it as a context manager, and from one thread. Damaged packets are counted in `ledger`
@@ -127,14 +127,6 @@ class Reader:
             self._demuxer.close()
             self._demuxer = self._open(edit_lists=False)
             self._configure()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Release the file and the decoder; more than once is fine."""

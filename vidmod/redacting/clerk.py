@@ -13,13 +13,13 @@ import msgspec
 from vidmod.containment import Limits
 from vidmod.errors import SourceError
 from vidmod.media import Probe
-from vidmod.messages import Failed, Probed, ProbeTask, Working, decode, encode
+from vidmod.messages import Failed, MediumSettings, Probed, ProbeTask, Working, decode, encode
 from vidmod.redacting.messages import (
+    ROWS,
     Covering,
     CoverTask,
     Cut,
     Noted,
-    OpenSettings,
     Reply,
     ReplyType,
     RewriteTask,
@@ -31,11 +31,10 @@ from vidmod.workers import Ended, Message, Pool, Worker
 
 HANDLER = "vidmod.redacting.worker:serve"
 # What a worker cannot load any more once it is enclosed.
-WARM = ("av", "cv2", "numpy", "vidmod.redacting.worker")
+WARM = ("av", "numpy", "vidmod.redacting.worker")
 _SLOTS = 8
 _SLOT_BYTES = 1 << 20
 _WAIT_SECONDS = 1.0
-_ROWS = 500
 
 
 class Office:
@@ -55,7 +54,7 @@ class Office:
         self._pool.close()
         self._heard.clear()
 
-    def hire(self, descriptor: int, settings: OpenSettings) -> Worker:
+    def hire(self, descriptor: int, settings: MediumSettings) -> Worker:
         """Start a worker for a file."""
         # An opening of its own: workers must not share a position in the file.
         source = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
@@ -116,7 +115,7 @@ class Clerk:
         self._office = office
         self._name = name
         self._limits = limits = office.limits
-        settings = OpenSettings(name=name, max_pixels=limits.max_pixels, max_streams=limits.max_streams)
+        settings = MediumSettings(name=name, max_pixels=limits.max_pixels, max_streams=limits.max_streams)
         self.worker = office.hire(descriptor, settings)
 
     def __enter__(self) -> Self:
@@ -137,8 +136,8 @@ class Clerk:
 
     def remember(self, rows: tuple[Covering, ...]) -> None:
         """Have it know what is covered."""
-        for start in range(0, len(rows), _ROWS):
-            list(self._ask(CoverTask(list(rows[start : start + _ROWS]))))
+        for start in range(0, len(rows), ROWS):
+            list(self._ask(CoverTask(list(rows[start : start + ROWS]))))
 
     def rewrite(self, task: RewriteTask, descriptor: int, max_bytes: int) -> Iterator[Rewritten]:
         """Have the file written anew.

@@ -13,17 +13,8 @@ from vidmod.media import VideoTrack
 from vidmod.messages import Failed, Probed, ProbeTask, Working
 from vidmod.predictions import Box
 
-
-class OpenSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker is started with.
-
-    Attributes:
-        name: What messages call the file.
-    """
-
-    name: str
-    max_pixels: int
-    max_streams: int
+# Rows of one message: some ten kilobytes.
+ROWS = 500
 
 
 class Covering(msgspec.Struct, frozen=True, kw_only=True, array_like=True):

@@ -15,7 +15,6 @@ import msgspec
 from vidmod import redaction
 from vidmod.allocation import return_free_memory
 from vidmod.errors import OutputError, SourceError, UsageError
-from vidmod.media import Medium
 from vidmod.media import loaded as _loaded  # noqa: F401
 from vidmod.media.demuxer import Demuxer
 from vidmod.media.encoding import DEFAULT_PRESET
@@ -24,15 +23,15 @@ from vidmod.media.packets import holds_picture
 from vidmod.media.reader import Reader
 from vidmod.media.rewriting import Plan, rewrite
 from vidmod.media.source import probe
-from vidmod.messages import Failed, Probed, ProbeTask, Working, decode, encode
+from vidmod.messages import Failed, MediumSettings, Probed, ProbeTask, Working, decode, encode
 from vidmod.outlet import Outlet
 from vidmod.redacting.messages import (
+    ROWS,
     Covering,
     CoverTask,
     Cut,
     ListTask,
     Noted,
-    OpenSettings,
     Packets,
     Pictures,
     RewriteTask,
@@ -48,8 +47,6 @@ if TYPE_CHECKING:
 
     from vidmod.workers import Json, Link
 
-# Rows of one message: some ten kilobytes.
-_ROWS = 500
 _DIGEST_CHARACTERS = 16
 _SILENCE_SECONDS = 1.0
 
@@ -58,18 +55,13 @@ __all__ = ["serve"]
 
 def serve(link: Link, settings: Json) -> None:
     """Do one task after the other until the other side closes."""
-    _Writing(link, decode(settings, OpenSettings)).run()
+    _Writing(link, decode(settings, MediumSettings)).run()
 
 
 class _Writing:
-    def __init__(self, link: Link, settings: OpenSettings) -> None:
+    def __init__(self, link: Link, settings: MediumSettings) -> None:
         self._link = link
-        self._medium = Medium(
-            settings.name,
-            descriptor=link.source,
-            max_pixels=settings.max_pixels,
-            max_streams=settings.max_streams,
-        )
+        self._medium = settings.medium(link.source)
         self._covers: dict[int, Covering] = {}
         self._spoke = 0.0
 
@@ -103,7 +95,7 @@ class _Writing:
                 digest = hashlib.sha256(memoryview(packet)).hexdigest()[:_DIGEST_CHARACTERS]
                 shows = holds_picture(task.track.codec, packet)
                 rows.append((packet.pts, packet.size, digest, shows))
-                if len(rows) == _ROWS:
+                if len(rows) == ROWS:
                     self._send(Packets(rows))
                     rows = []
         self._send(Packets(rows))
@@ -168,7 +160,7 @@ class _Writing:
                     continue  # shown into the part, begun before it
                 whole = any(start <= frame.pts < end for start, end in task.slated)
                 rows.append((frame.pts, self._deviation(Raster.of(frame.picture), frame.pts, task, whole=whole)))
-                if len(rows) == _ROWS:
+                if len(rows) == ROWS:
                     self._send(Pictures(rows))
                     rows = []
         self._send(Pictures(rows))
