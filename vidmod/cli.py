@@ -7,7 +7,6 @@ are made where they are needed, so that `--help` is quick.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import sys
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 
 DONE, INTERNAL, USAGE, FLAGGED, UNSCANNED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 _SUFFIX = ".timeline.json"
-_REDACTION_SUFFIX = ".redaction.json"
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -382,7 +380,6 @@ def redact(
     Without --timeline, INPUT is scanned first. OUTPUT is written aside, verified, and only then given its name;
     OUTPUT.redaction.json says what was done.
     """
-    from vidmod.outputs import write_whole
     from vidmod.redacting.job import Redactor, RedactSettings
     from vidmod.timeline import Timeline
 
@@ -403,8 +400,6 @@ def redact(
     report = TerminalReport(quiet=quiet)
     with Redactor(settings, notify=report.note) as redactor, report.job(source.name) as progress:
         done = redactor.redact(source, output, timeline=timeline, progress=progress)
-    document = json.dumps(done.as_document(), ensure_ascii=False, indent=2) + "\n"
-    write_whole(output.with_name(output.name + _REDACTION_SUFFIX), [document])
     report.redacted(done, output)
 
 

@@ -28,8 +28,8 @@ from vidmod.errors import (
 )
 from vidmod.jobs import shown_name
 from vidmod.media import Probe, VideoTrack, open_readable
+from vidmod.outputs import Aside, followed, is_special
 from vidmod.policy import Policy
-from vidmod.redacting.aside import Aside
 from vidmod.redacting.clerk import Clerk, Office
 from vidmod.redacting.covering import Covered, Rules, combined, cover, end_pts, joined, merged, still_visible
 from vidmod.redacting.messages import Covering, ListTask, Packets, Pictures, RewriteTask, Rewritten, VerifyTask
@@ -42,6 +42,7 @@ from vidmod.timebase import Span, complement, format_time, to_pts, to_seconds, u
 from vidmod.timeline import Json, Sample, Segment, Timeline
 from vidmod.tracking import Tracking
 
+DOCUMENT_SUFFIX = ".redaction.json"
 SEGMENT_MODES = ("boxes", "slate")
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow")
 _WORST_CRF = 63
@@ -194,12 +195,14 @@ class Redactor:
 
         Args:
             source: A local file.
-            output: Where to write; what was there is replaced when the new file is whole and verified.
+            output: Where to write; what was there is replaced when the new file is whole and verified, and so is the
+                document beside it that says what was done, `OUTPUT.redaction.json`. Of a link that is the file
+                that it leads to.
             timeline: What is in the source, as a reviewer left it; None to scan it first.
             progress: Told what is being done, and how far that is, from 0 to 1.
 
         Raises:
-            SourceError: The source cannot be redacted.
+            SourceError: The source cannot be redacted, or it changed meanwhile.
             OutputError: The output cannot be written, or something still shows in it.
             TimelineError: The timeline is of another file.
         """
@@ -257,7 +260,7 @@ def redact(
 
     Args:
         source: A local file.
-        output: Where to write; what was there is replaced when the new file is whole and verified.
+        output: Where to write; `OUTPUT.redaction.json` says what was done.
         timeline: What is in the source, as a reviewer left it; None to scan it first.
         progress: Told what is being done, and how far that is, from 0 to 1.
         notify: Told when weights have to be pulled.
@@ -269,6 +272,11 @@ def redact(
     """
     with Redactor(RedactSettings(**settings), notify=notify) as redactor:
         return redactor.redact(Path(source), Path(output), timeline=timeline, progress=progress)
+
+
+def document_path(output: Path) -> Path:
+    """Where it says what was done to an output."""
+    return output.with_name(output.name + DOCUMENT_SUFFIX)
 
 
 def _silent(_what: str, _share: float) -> None: ...
@@ -288,12 +296,14 @@ class _Job:
         self._redactor = redactor
         self._settings = redactor.settings
         self._source = source
-        self._output = output
+        self._output = followed(output)
+        self._document = document_path(self._output)
         self._given = timeline
         self._progress = progress
         self._reviewed, self._beyond = self._chosen()
         self._tracking = Tracking(margin=self._settings.margin)
         self._descriptor = open_readable(source)
+        self._before = os.fstat(self._descriptor)
         self._digest = Digest(source, self._descriptor)
         self._digest.start()
         self._base = Fraction(1)
@@ -319,11 +329,19 @@ class _Job:
                 for span in union([*self._slates, *self._unseen])
             ]
             covered, written, checks = self._written(clerk, track, covered, slated, aside)
-            output = {"name": self._output.name, **aside.facts()}
-            aside.finish()
-        spans = [Span(to_seconds(start, base), to_seconds(end, base)) for start, end in (*covered.touched, *slated)]
-        told = tuple(_clipped(spans, self._extent))
-        return Redaction(timeline, written.drawn, written, told, checks, self._settings, output)
+            spans = [Span(to_seconds(start, base), to_seconds(end, base)) for start, end in (*covered.touched, *slated)]
+            told = tuple(_clipped(spans, self._extent))
+            name = os.fsencode(self._output.name).decode("utf-8", "replace")
+            output = {"name": name, **aside.facts()}
+            done = Redaction(timeline, written.drawn, written, told, checks, self._settings, output)
+            self._finish(aside, done)
+        return done
+
+    def _finish(self, aside: Aside, done: Redaction) -> None:
+        self._check_unchanged()
+        with Aside(self._document) as document:
+            document.write([json.dumps(done.as_document(), ensure_ascii=False, indent=2), "\n"])
+            aside.finish_with(document)
 
     def _written(
         self, clerk: Clerk, track: VideoTrack, covered: Covered, slated: Sequence[tuple[int, int]], aside: Aside
@@ -370,7 +388,10 @@ class _Job:
         base = track.time_base
         shown = [Span(to_seconds(start, base), to_seconds(end, base)) for start, end in (*covered.touched, *slated)]
         spans = [Span(row.start - _BESIDE_SECONDS, row.end + _BESIDE_SECONDS) for row in _clipped(shown, self._extent)]
-        samples = self._dense(union(spans), aside.path, "looking again") if spans else {}
+        try:
+            samples = self._dense(union(spans), aside.path, "looking again") if spans else {}
+        except SourceError as exc:
+            raise OutputError(f"{self._output}: cannot be looked at again ({exc}).") from exc
         run = [samples[pts] for pts in sorted(samples)]
         found: tuple[Covering, ...] = ()
         for rules in self._rules():
@@ -423,10 +444,36 @@ class _Job:
         return " and ".join(manifest.name for manifest in self._redactor.scanner.manifests)
 
     def _check_output(self) -> None:
+        """Find out before hours of work what would go wrong after them."""
         if not self._output.parent.is_dir():
             raise OutputError(f"{self._output}: there is no folder {self._output.parent}. Make it first.")
-        if self._output.exists() and (not self._output.is_file() or self._output.samefile(self._source)):
-            raise UsageError(f"{self._output}: cannot be replaced. Name another file than the source.")
+        for path in (self._output, self._document):
+            if is_special(path):
+                raise UsageError(f"{path}: is a folder, a pipe or a device, and cannot be replaced. Name a file.")
+            with Aside(path):
+                pass
+            if path.exists() and os.path.samestat(path.stat(), self._before):
+                raise UsageError(f"{path}: is the source, and cannot be replaced. Name another file than the source.")
+
+    def _check_unchanged(self) -> None:
+        """What was looked at is what was written.
+
+        Raises:
+            SourceUnreadableError: It may not be.
+        """
+        after, before = os.fstat(self._descriptor), self._before
+        named = after
+        # What was removed meanwhile cannot be mistaken for another file.
+        with contextlib.suppress(OSError):
+            named = self._source.stat()
+        unchanged = (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+        if not unchanged or not os.path.samestat(named, before):
+            raise self._changed()
+
+    def _changed(self) -> SourceUnreadableError:
+        return SourceUnreadableError(
+            f"{self._source}: changed while it was read; nothing was written. Redact it again when it is whole."
+        )
 
     # Finding ------------------------------------------------------------------------------------
 
@@ -437,6 +484,8 @@ class _Job:
         if timeline.status == "unscannable" or not timeline.streams:
             raise SourceError(timeline.notes[0] if timeline.notes else f"{self._source}: cannot be scanned.")
         if timeline.source["sha256"] != self._digest.hexdigest():
+            if self._given is None:
+                raise self._changed()
             raise TimelineError(f"{self._source}: the timeline is of another file. Scan this one.")
         if not timeline.coverage:
             raise TimelineError(f"{self._source}: the timeline does not say what was looked at. Scan again.")
@@ -540,8 +589,11 @@ class _Job:
         wanted = tuple((_fraction(span.start), _fraction(span.end)) for span in spans)
         models = self._redactor.models_for([rules.targets for rules in self._rules()])
         found = self._redactor.looker(models).scan(path, spans=wanted, progress=self._scanning(what))
+        if path == self._source and found.source["sha256"] != self._digest.hexdigest():
+            raise self._changed()
         if not found.streams:
-            raise OutputError(f"{path}: cannot be looked at again. {' '.join(found.notes)}")
+            shown = self._source if path == self._source else self._output
+            raise OutputError(f"{shown}: cannot be looked at again. {' '.join(found.notes)}")
         self._unseen += [
             Span(row.start_seconds, row.end_seconds) for row in found.coverage if row.state == "undecodable"
         ]
