@@ -21,6 +21,7 @@ from vidmod.media.clock import PresentationClock
 from vidmod.media.demuxer import Demuxer
 from vidmod.media.facts import Medium, VideoTrack
 from vidmod.media.frame import Frame, Scaler
+from vidmod.media.imagefiles import is_cut_off
 from vidmod.media.ledger import Ledger
 from vidmod.media.packets import cut_off, hidden_positions, holds_picture
 from vidmod.media.parts import ELSEWHERE, Part
@@ -346,7 +347,7 @@ class Reader(Closing):
         )
         container = self._demuxer.container
         missing = cut_off(container, track.index, container.size)
-        ledger.truncated = ends_early or missing > 0
+        ledger.truncated = ends_early or missing > 0 or is_cut_off(self._medium, container.format.name)
         if ledger.truncated and ledger.end_pts is not None:
             declared_end = track.declared_end_pts or ledger.end_pts + missing * track.frame_duration_pts
             ledger.add_hole(ledger.end_pts, max(ledger.end_pts, declared_end))
