@@ -75,7 +75,7 @@ class Partial(Job):
             try:
                 self._add_streams(container, stream, muxer)
                 self._write(container, stream, muxer, deque(runs))
-                muxer.close()
+                self.finish(muxer)
             except BaseException:
                 muxer.abandon()
                 raise
@@ -127,7 +127,7 @@ class Partial(Job):
             raise NotApartError(f"{self.format_reason or 'its packets are not as MP4 has them'}")
         for item in container.streams:
             if item.index != stream.index:
-                muxer.keep(iter((item,)), self.plan.keep)
+                self.keep(item, muxer)
                 continue
             try:
                 copy = cast(VideoStream, muxer.copy_stream(stream))
@@ -147,7 +147,7 @@ class Partial(Job):
         restore = False
         for packet in self.packets(container, muxer):
             if packet.stream_index != stream.index:
-                muxer.copy(packet)
+                self.pass_on(packet, muxer)
                 continue
             number += 1
             if packet.has_sidedata("new_extradata"):
