@@ -32,10 +32,10 @@ KEEPABLE = ("subtitles", "chapters", "metadata", "data", "attachments")
 _STREAMS_KEPT = {"subtitle": "subtitles", "data": "data", "attachment": "attachments"}
 _HEAD_BYTES = 256
 _LEAST_TIMESCALE = 90_000
-# What each container says of itself, and what the new one says anew.
 # What is said of each stream by the program that wrote it, not by its author.
 _FORMAT_TAGS = ("handler_name", "vendor_id", "encoder", "timecode")
 _STATISTICS = ("_STATISTICS_", "BPS", "NUMBER_OF_")
+# What each container says of itself, and what the new one says anew.
 _OWN_TAGS = ("major_brand", "minor_version", "compatible_brands", "encoder", "ENCODER", "DURATION")
 _TEMPLATE_TAGS = ("language",)
 # Without these there is no attachment.
@@ -43,6 +43,8 @@ _ATTACHMENT_TAGS = ("filename", "mimetype")
 _MOST_TAGS, _MOST_TAG_CHARACTERS = 8, 40
 # FFmpeg does not say what MPEG-TS holds; anything else it writes as private data.
 _TS_CODECS = ("h264", "hevc", "mpeg2video", "mpeg1video", "mpeg4")
+# Times are milliseconds in these, too coarse for the packets of some codecs.
+_IN_MILLISECONDS = ("matroska", "webm")
 _SHAPELESS = ("vp9", "av1")
 _MP4_CODECS = ("h264", "hevc", "av1", "vp9", "mpeg4", "mpeg2video", "mpeg1video", "mjpeg")
 
@@ -227,8 +229,8 @@ class Muxer:
             packet.pts = packet.dts = 0
         time = packet.dts if packet.dts is not None else packet.pts
         last = self._last.get(index)
-        # Two subtitles may begin at the same time.
-        equal = self._streams[index].type in ("subtitle", "data")
+        # Two subtitles may begin at the same time, and two packets of sound in the same millisecond.
+        equal = self._streams[index].type in ("subtitle", "data") or self.format_name in _IN_MILLISECONDS
         if time is None or (last is not None and (time < last if equal else time <= last)):
             self.lost_packets += 1
             return

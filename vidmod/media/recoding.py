@@ -23,6 +23,7 @@ from vidmod.media.sound_coding import (
     NoSoundEncoderError,
     SoundLook,
     configure_sound,
+    credible,
     encode_samples,
     encoder_name,
     frame_of,
@@ -74,7 +75,7 @@ class Recoder:
         stream.codec_context.thread_count = 1
         self._encoder = out.codec_context
         self._frame = self._encoder.frame_size or _ANY_SAMPLES
-        lossless = av.Codec(self.encoder_name, "w").lossless and not av.Codec(self.encoder_name, "w").lossy
+        lossless = av.Codec(self.encoder_name, "w").lossless
         seconds = 0.0 if lossless else self._frame / self._look.sample_rate
         self._silence = silence_of_blocks(spans, self._encoder.codec.canonical_name, seconds, 1e-3)
         self._held = np.zeros((self._look.channels, 0), np.float32)
@@ -109,7 +110,7 @@ class Recoder:
         """Take a packet of the source; packets of the encoder."""
         stamp = packet.dts if packet.dts is not None else packet.pts
         # As where packets are copied, those that are out of order are left out.
-        if stamp is None or (self._last is not None and stamp <= self._last):
+        if stamp is None or (self._last is not None and stamp < self._last):
             return []
         self._last = stamp
         try:
@@ -145,7 +146,9 @@ class Recoder:
             samples = samples_of(frame)
         except ValueError as exc:
             raise self._error(str(exc)) from exc
-        if rate <= 0 or not samples.shape[1]:
+        if not credible(rate):
+            raise self._error(f"it claims {rate} samples a second")
+        if not samples.shape[1]:
             return []
         claimed = self._time_of(frame)
         ready = self._bridged(claimed, frame, samples)
@@ -179,7 +182,9 @@ class Recoder:
         elif claimed - self._next > _JITTER_SECONDS:
             missing = round((claimed - self._next) * frame.sample_rate)
             silent = 128 if samples.dtype == np.uint8 else 0
-            ready += self._resampled(np.full((samples.shape[0], missing), silent, samples.dtype), frame)
+            for start in range(0, missing, _ANY_SAMPLES):
+                shape = (samples.shape[0], min(_ANY_SAMPLES, missing - start))
+                ready += self._resampled(np.full(shape, silent, samples.dtype), frame)
             self._next = claimed
         return ready
 

@@ -25,7 +25,7 @@ from vidmod.media.facts import Medium, VideoTrack
 from vidmod.media.groups import codec_of, overlaps
 from vidmod.media.muting import Muted, Muting
 from vidmod.media.muxer import KEEPABLE, Dropped, Muxer, output_format
-from vidmod.media.silence import NotMutableError
+from vidmod.media.silence import NotMutableError, meets
 from vidmod.media.splicing import stand_in
 from vidmod.timebase import Span, union
 
@@ -33,8 +33,8 @@ Draw = Callable[[VideoFrame, int], None]
 # As in `Demuxer` and `Reader`.
 _MAX_READ_ERRORS = 16
 _SIGN_OF_LIFE_PACKETS = 32
-# Subtitles that do not say how long they are shown are taken to be read in that.
-_LEAST_SUBTITLE_SECONDS = 3.0
+# How long subtitles are taken to be shown that do not say so.
+_UNSAID_SECONDS = 10.0
 _NO_TEXT = b"\0\0"
 
 
@@ -176,7 +176,7 @@ class Job:
         if self._muting.holds(packet.stream_index):
             self._muting.push(packet, muxer)
         elif self._silent and isinstance(packet.stream, SubtitleStream) and self._is_muted(packet):
-            self.tally.hidden_subtitles += 1
+            self.tally.hidden_subtitles += packet.size > len(_NO_TEXT)
             if packet.stream.codec_context.name == "mov_text":
                 # In MP4 one without text ends the one before it.
                 muxer.copy(stand_in(packet, _NO_TEXT))
@@ -187,8 +187,8 @@ class Job:
         if packet.pts is None:
             return True
         start = float(packet.pts * packet.time_base)
-        end = start + max(float((packet.duration or 0) * packet.time_base), _LEAST_SUBTITLE_SECONDS)
-        return any(span.start < end and start < span.end for span in self._silent)
+        end = start + (float((packet.duration or 0) * packet.time_base) or _UNSAID_SECONDS)
+        return meets(self._silent, start, end)
 
     def finish(self, muxer: Muxer) -> None:
         """Write what is left of the other streams, and the index."""

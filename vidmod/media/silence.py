@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice, takewhile
 from typing import Any
 
 import numpy.typing as npt
@@ -13,8 +15,6 @@ from vidmod.redaction.sound import mute
 from vidmod.timebase import Span, union
 
 FADE_SECONDS = 0.01
-# -60 dB: above what 16 bits and a decoder's dither leave of silence (AC-3: 1e-5), below what is heard beside speech.
-SILENT_PEAK = 1e-3
 
 
 class NotMutableError(Exception):
@@ -28,6 +28,16 @@ class NotMutableError(Exception):
     def __init__(self, index: int, why: str, *, encoded: bool = False) -> None:
         super().__init__(why)
         self.index, self.encoded = index, encoded
+
+
+def meets(spans: Sequence[Span], start: float | Fraction, end: float | Fraction) -> bool:
+    """Whether any of some sorted, disjoint spans overlaps with [start, end)."""
+    place = bisect_right(spans, start, key=_end)
+    return place < len(spans) and spans[place].start < end
+
+
+def _end(span: Span) -> float:
+    return span.end
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +60,13 @@ class Silence:
 
     def touches(self, start: float | Fraction, end: float | Fraction) -> bool:
         """Whether anything from `start` to `end`, in seconds, changes."""
-        return any(span.start - FADE_SECONDS < end and start < span.end + FADE_SECONDS for span in self.spans)
+        return meets(self.spans, start - FADE_SECONDS, end + FADE_SECONDS)
 
     def apply(self, samples: npt.NDArray[Any], sample_rate: int, start_sample: int) -> bool:
         """Silence what is to be silent of channels×time samples, in place; whether any sample may have changed."""
         start, end = start_sample / sample_rate, (start_sample + samples.shape[-1]) / sample_rate
-        near = [span for span in self.spans if span.start - 1 < end and start < span.end + 1]
+        # A sample more on each side, for the fade is rounded to whole ones.
+        reach = FADE_SECONDS + 1 / sample_rate
+        first = bisect_right(self.spans, start - reach, key=_end)
+        near = list(takewhile(lambda span: span.start < end + reach, islice(self.spans, first, None)))
         return bool(near) and mute(samples, sample_rate, start_sample, near, FADE_SECONDS)

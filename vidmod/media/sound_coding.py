@@ -12,6 +12,7 @@ import numpy.typing as npt
 from av.audio.codeccontext import AudioCodecContext
 from av.audio.format import AudioFormat
 from av.audio.frame import AudioFrame
+from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.codec.context import Flags
 from av.error import FFmpegError
@@ -23,9 +24,12 @@ _ENCODERS = {"opus": "libopus", "mp3": "libmp3lame", "mp3float": "libmp3lame", "
 _DECODERS = {"opus": "libopus"}
 # Bits per second and channel: what is encoded here is the second generation, so never less.
 _LEAST_RATE, _MOST_RATE = 96_000, 320_000
+_LEAST_SAMPLE_RATE, _MOST_SAMPLE_RATE = 1_000, 768_000
 # Those whose packets all have the rate that their headers say.
 CONSTANT = ("ac3", "eac3", "mp2")
 _PROBED_FRAMES = 8
+# PyAV 18.1 takes frames of eight planes or more to have planes beyond the last.
+_MANY_CHANNELS = 8
 _OPUS_SILK_OR_HYBRID = 16
 _OPUS_SILK, _OPUS_HYBRID, _OPUS_CELT = (10, 20, 40, 60), (10, 20), (2.5, 5, 10, 20)
 _MOST_OPUS_MILLISECONDS = 120
@@ -63,8 +67,10 @@ class SoundLook:
         context = cast("AudioCodecContext | None", stream.codec_context)
         if context is None:
             raise NoSoundEncoderError("nothing can decode it")
-        if context.sample_rate <= 0 or context.layout.nb_channels < 1 or context.format is None:
+        if context.layout.nb_channels < 1 or context.format is None:
             raise NoSoundEncoderError("it does not say what its samples are")
+        if not credible(context.sample_rate):
+            raise NoSoundEncoderError(f"it claims {context.sample_rate} samples a second")
         codec = context.codec.canonical_name
         return cls(codec, context.sample_rate, context.layout.name, context.format.name, context.bit_rate or 0)
 
@@ -72,6 +78,11 @@ class SoundLook:
     def channels(self) -> int:
         """How many there are."""
         return av.AudioLayout(self.layout).nb_channels
+
+
+def credible(sample_rate: int) -> bool:
+    """Whether a claimed rate is one that sound has; what is sized by it stays small."""
+    return _LEAST_SAMPLE_RATE <= sample_rate <= _MOST_SAMPLE_RATE
 
 
 def encoder_name(codec: str) -> str | None:
@@ -145,7 +156,7 @@ def configure_sound(
     context.time_base = Fraction(1, look.sample_rate)
     context.thread_count = 1
     context.flags |= Flags.bitexact
-    if not av.Codec(name, "w").lossless or av.Codec(name, "w").lossy:
+    if not av.Codec(name, "w").lossless:
         context.bit_rate = bits_per_second(look) if bit_rate is None else bit_rate
     if name == "aac":
         # Noise substitution would have every decoder's noise after a splice differ from before.
@@ -199,7 +210,12 @@ def encode_samples(encoder: AudioCodecContext, samples: npt.NDArray[Any], pts: i
 
 
 def frame_of(samples: npt.NDArray[Any], sample_format: AudioFormat, layout: str, sample_rate: int) -> AudioFrame:
-    """A frame of channels×time samples; float32 becomes 16 bits where that is what the format has."""
+    """A frame of channels×time samples; float32 becomes 16 bits where that is what the format has.
+
+    Of many channels it is packed: an encoder takes that as well.
+    """
+    if samples.shape[0] >= _MANY_CHANNELS:
+        sample_format = sample_format.packed
     if sample_format.packed.name == "s16" and samples.dtype.kind == "f":
         samples = np.rint(np.clip(samples, -1, 32767 / 32768) * 32768).astype(np.int16)
     if not sample_format.is_planar:
@@ -212,6 +228,8 @@ def frame_of(samples: npt.NDArray[Any], sample_format: AudioFormat, layout: str,
 
 def samples_of(frame: AudioFrame) -> npt.NDArray[Any]:
     """A frame's channels×time samples, as they are; an array of its own."""
+    if frame.format.is_planar and frame.layout.nb_channels >= _MANY_CHANNELS:
+        (frame,) = AudioResampler(frame.format.packed).resample(frame)
     samples = frame.to_ndarray()
     if not frame.format.is_planar:
         samples = samples.reshape(-1, frame.layout.nb_channels).T

@@ -18,7 +18,7 @@ from av.audio.stream import AudioStream
 from av.error import FFmpegError
 from av.packet import Packet
 
-from vidmod.media.silence import NotMutableError, Silence
+from vidmod.media.silence import NotMutableError, Silence, meets
 from vidmod.media.sound_coding import (
     NoSoundEncoderError,
     SoundLook,
@@ -157,7 +157,7 @@ class Splicer:
     def _is_near(self, time: Fraction) -> bool:
         frame = (_FRAME[self.codec] or self.look.sample_rate // 8) / self.look.sample_rate
         lead = max(_LEAD_SECONDS, _LEAD_PACKETS * frame) + _SWING_SECONDS.get(self.codec, 0.0)
-        return any(span.start - lead <= time < span.end + lead for span in self._spans)
+        return meets(self._spans, time - lead, time + lead)
 
     def _frame_of(self, packet: Packet[Any]) -> int:
         frame = _FRAME[self.codec] or opus_samples(bytes(packet))

@@ -18,6 +18,8 @@ from vidmod.redacting.messages import (
     Covering,
     CoverTask,
     Cut,
+    Heard,
+    ListenTask,
     ListTask,
     Noted,
     OpenSettings,
@@ -133,6 +135,10 @@ class Clerk:
             if isinstance(reply, Pictures):
                 yield from reply.rows
 
+    def listen(self, task: ListenTask) -> list[tuple[int, float, float, int]]:
+        """Of every sound stream: index, peak while it should be silent, when that is, packets that do not decode."""
+        return [row for reply in self._ask(task) if isinstance(reply, Heard) for row in reply.rows]
+
     def rewrite(self, task: RewriteTask, descriptor: int, max_bytes: int) -> Iterator[Rewritten]:
         """Have the file written anew.
 
@@ -170,13 +176,13 @@ class Clerk:
             if isinstance(event, Ended):
                 raise SourceError(f"{self._name}: the process that was at work on it was {event.detail}.")
             reply = self._understood(event.payload)
-            if isinstance(reply, Noted | Rewritten | Probed | Failed):
+            if isinstance(reply, Noted | Rewritten | Probed | Heard | Failed):
                 self._worker.expect(None)
             if isinstance(reply, Failed):
                 raise SourceError(reply.message)
             if not isinstance(reply, Working | Noted):
                 yield reply
-            if isinstance(reply, Noted | Rewritten | Probed):
+            if isinstance(reply, Noted | Rewritten | Probed | Heard):
                 return
 
     def _understood(self, payload: dict[str, Any]) -> Reply:

@@ -31,8 +31,8 @@ from vidmod.policy import Policy
 from vidmod.redacting.aside import Aside
 from vidmod.redacting.clerk import Clerk, Office
 from vidmod.redacting.covering import Covered, Rules, cover, end_pts, joined, merged, still_visible
-from vidmod.redacting.messages import Covering, RewriteTask, Rewritten, VerifyTask
-from vidmod.redacting.verifying import CopyError, Sent, check_packets, check_times, tolerance_of
+from vidmod.redacting.messages import Covering, ListenTask, RewriteTask, Rewritten, VerifyTask
+from vidmod.redacting.verifying import CopyError, Sent, check_packets, check_silence, check_times, tolerance_of
 from vidmod.redaction import SHAPES, STYLES
 from vidmod.scanning import Progress, Scanner
 from vidmod.settings import ScanSettings
@@ -42,6 +42,9 @@ from vidmod.timeline import Json, Sample, Segment, Timeline
 from vidmod.tracking import Tracking
 
 SEGMENT_MODES = ("boxes", "slate")
+AUDIO_MODES = ("keep", "mute")
+# As in `vidmod.media.muxer`, which is for workers alone.
+KEEPABLE = ("subtitles", "chapters", "metadata", "data", "attachments")
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow")
 _WORST_CRF = 63
 # What a reviewer's segment may be off by, beyond what lies between two samples.
@@ -65,6 +68,9 @@ class RedactSettings:
         shape: `box` or `ellipse`.
         margin: How much wider and higher than what was found a covered region is, as a share of its size.
         segments: `boxes` covers what was found where it was found; `slate` the whole picture all the while.
+        audio: `keep` copies all sound; `mute` silences it while anything is covered, and during accepted segments.
+        keep: Which of `KEEPABLE` are kept beside pictures and sound. Other picture streams and cover art never are:
+            nothing would be covered in them.
         crf, preset: Of the encoder; None for what fits the source.
         full_reencode: Encode every picture, not only groups that have changed.
         verify: Decode the output, compare it with the source, and look at it again.
@@ -76,6 +82,8 @@ class RedactSettings:
     shape: str = "box"
     margin: float = 0.2
     segments: str = "boxes"
+    audio: str = "keep"
+    keep: Sequence[str] = ()
     crf: int | None = None
     preset: str | None = None
     full_reencode: bool = False
@@ -85,6 +93,9 @@ class RedactSettings:
         choose("style", self.style, STYLES)
         choose("shape", self.shape, SHAPES)
         choose("segments", self.segments, SEGMENT_MODES)
+        choose("audio", self.audio, AUDIO_MODES)
+        for name in self.keep:
+            choose("keep", name, KEEPABLE)
         if self.preset is not None:
             choose("preset", self.preset, PRESETS)
         if self.crf is not None and not 0 <= self.crf <= _WORST_CRF:
@@ -102,6 +113,7 @@ class Redaction:
         covered_pictures: Pictures of which something is covered.
         written: How the file was written.
         spans: When something is covered, in seconds.
+        muted: When it was silenced, in seconds.
         checks: In words, what was verified; none if nothing was.
         settings: How it was asked for.
         output: The new file's `name`, `sha256` and `size_bytes`.
@@ -111,6 +123,7 @@ class Redaction:
     covered_pictures: int
     written: Rewritten
     spans: tuple[Span, ...]
+    muted: tuple[Span, ...]
     checks: tuple[str, ...]
     settings: RedactSettings
     output: Json
@@ -134,7 +147,14 @@ class Redaction:
             "margin": settings.margin,
             "segments": settings.segments,
             "covered_pictures": self.covered_pictures,
-            "covered": [{"start_seconds": span.start, "end_seconds": span.end} for span in self.spans],
+            "covered": _rows(self.spans),
+            "audio": {
+                "mode": settings.audio,
+                "muted": _rows(self.muted),
+                "tracks": [msgspec.structs.asdict(row) for row in written.muted],
+            },
+            "kept": sorted(settings.keep),
+            "dropped": [msgspec.structs.asdict(row) for row in written.dropped],
             "written": {
                 "format": written.format,
                 "encoder": written.encoder,
@@ -283,8 +303,11 @@ class _Job:
             output = {"name": self._output.name, **aside.facts()}
             aside.finish()
         base = track.time_base
-        spans = [Span(to_seconds(start, base), to_seconds(end, base)) for start, end in (*covered.touched, *slated)]
-        return Redaction(timeline, written.drawn, written, tuple(union(spans)), checks, self._settings, output)
+        spans, muted = (
+            tuple(union(Span(to_seconds(start, base), to_seconds(end, base)) for start, end in rows))
+            for rows in ((*covered.touched, *slated), self._muted(covered, slated, base))
+        )
+        return Redaction(timeline, written.drawn, written, spans, muted, checks, self._settings, output)
 
     def _written(
         self, clerk: Clerk, track: VideoTrack, covered: Covered, slated: Sequence[tuple[int, int]], aside: Aside
@@ -460,6 +483,16 @@ class _Job:
         base = track.time_base
         return [(int(_fraction(span.start) // base), to_pts(_fraction(span.end), base)) for span in union(spans)]
 
+    def _muted(self, covered: Covered, slated: Sequence[tuple[int, int]], time_base: Fraction) -> list[tuple[int, int]]:
+        """When it is silent, [start, end) in the track's time base: while anything is covered, and in segments."""
+        if self._settings.audio != "mute":
+            return []
+        accepted = [
+            (int(_fraction(row.start_seconds) // time_base), to_pts(_fraction(row.end_seconds), time_base))
+            for row in self._accepted()
+        ]
+        return joined(sorted((*covered.touched, *slated, *accepted)))
+
     def _dense(self, spans: Sequence[Span], path: Path, what: str) -> dict[int, Sample]:
         """Every picture that is shown in some spans, in seconds, by its pts in the source's time base."""
         wanted = tuple((_fraction(span.start), _fraction(span.end)) for span in spans)
@@ -495,6 +528,8 @@ class _Job:
             track=track,
             touched=list(covered.touched),
             slated=list(slated),
+            muted=self._muted(covered, slated, track.time_base),
+            keep=sorted(self._settings.keep),
             style=self._settings.style,
             shape=self._settings.shape,
             crf=self._settings.crf,
@@ -533,6 +568,8 @@ class _Job:
             factor = track.time_base / mine.time_base
             whole = [(round(start * factor), round(end * factor)) for start, end in slated]
             task = VerifyTask(track=mine, slated=whole, style=self._settings.style, shape=self._settings.shape)
+            muted = self._muted(covered, slated, track.time_base)
+            heard = reader.listen(ListenTask(time_base=str(track.time_base), muted=muted)) if muted else []
             deviations = {pts * mine.time_base: level for pts, level in reader.pictures(task)}
             theirs = [Sent(track.time_base, *row) for row in clerk.packets(track) if row[0] is not None]
             ours = [Sent(mine.time_base, *row) for row in reader.packets(mine) if row[0] is not None]
@@ -544,7 +581,14 @@ class _Job:
         name = str(self._output)
         checks.append(check_times(name, theirs, set(deviations), written, timed=self._format != "avi"))
         checks.append(check_packets(name, theirs, ours, track.time_base, written))
+        if muted:
+            seconds = float(sum(end - start for start, end in muted) * track.time_base)
+            checks.append(check_silence(name, heard, seconds))
         return tuple(checks)
+
+
+def _rows(spans: Sequence[Span]) -> list[Json]:
+    return [{"start_seconds": span.start, "end_seconds": span.end} for span in spans]
 
 
 def _track_of(facts: Probe, timeline: Timeline) -> VideoTrack:
