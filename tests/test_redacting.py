@@ -13,20 +13,22 @@ import time
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import av
 import numpy as np
 import pytest
+from av.audio.stream import AudioStream
 
 from tests.networks import write_classifier, write_detector
 from vidmod.errors import NotVideoError, OutputError, TimelineError, UsageError
-from vidmod.media import encoding
+from vidmod.media import encoding, muxer
 from vidmod.messages import Json
 from vidmod.redacting import job
 from vidmod.redacting.job import Redaction, Redactor, RedactSettings
 from vidmod.redacting.messages import Covering, Rewritten
-from vidmod.redacting.verifying import CopyError, Sent, check_packets, check_times, tolerance_of
+from vidmod.redacting.verifying import CopyError, Sent, check_packets, check_silence, check_times, tolerance_of
+from vidmod.redaction import SILENT_PEAK
 from vidmod.scanning import Scanner, ScanSettings
 from vidmod.timeline import Segment, Timeline
 
@@ -54,6 +56,36 @@ def make_film(path: Path, bright: range = BRIGHT, *, red: range = range(0)) -> P
             output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         output.mux(stream.encode(None))
     return path
+
+
+def with_sound(source: Path, path: Path, *codecs: str) -> Path:
+    """The same film with a tone in sound tracks of some codecs."""
+    with av.open(str(source)) as film, av.open(str(path), "w") as output:
+        video = output.add_stream_from_template(film.streams.video[0])
+        sounds = [cast("AudioStream", output.add_stream(codec, rate=48_000)) for codec in codecs]
+        output.metadata["title"] = "At home"
+        for packet in film.demux(0):
+            if packet.size:
+                packet.stream = video
+                output.mux(packet)
+        for sound in sounds:
+            for start in range(0, 48_000 * COUNT // RATE, 1000):
+                tone = np.sin(np.arange(start, start + 1000) * 0.05).astype(np.float32) / 2
+                frame = av.AudioFrame.from_ndarray(np.stack([tone, tone]), "fltp", "stereo")
+                frame.sample_rate, frame.pts, frame.time_base = 48_000, start, Fraction(1, 48_000)
+                output.mux(sound.encode(frame))
+            output.mux(sound.encode(None))
+    return path
+
+
+def loudest(path: Path, start: float, end: float, track: int = 0) -> float:
+    """The peak of the frames of sound that lie in a span."""
+    peak = 0.0
+    with av.open(str(path)) as source:
+        for frame in source.decode(audio=track):
+            if frame.time is not None and start <= frame.time and frame.time + frame.samples / 48_000 <= end:
+                peak = max(peak, float(np.abs(frame.to_ndarray()).max()))
+    return peak
 
 
 def pictures(path: Path) -> dict[Fraction, Any]:
@@ -226,6 +258,94 @@ class TestATimelineThatAReviewerLeft:
             redact(other, tmp_path / "safe.mp4", scanned, labels=["BRIGHT"])
 
 
+class TestSound:
+    def test_it_is_silent_while_anything_is_covered(self, film: Path, tmp_path: Path, redact: Redact) -> None:
+        source, output = with_sound(film, tmp_path / "film.mp4", "aac", "libmp3lame"), tmp_path / "safe.mp4"
+        done = redact(source, output, labels=["BRIGHT"], audio="mute")
+        ((start, end),) = [(span.start, span.end) for span in done.muted]
+        assert done.muted == done.spans
+        assert start <= BRIGHT.start / RATE < BRIGHT.stop / RATE <= end
+        for track in (0, 1):
+            assert loudest(output, float(start), float(end), track) <= SILENT_PEAK
+            assert loudest(output, 0, start - 0.2, track) > 0.4
+            assert loudest(output, end + 0.2, COUNT / RATE, track) > 0.4
+        assert "2 sound streams decoded, silent for" in done.checks[-2]
+        document = done.as_document()
+        assert document["audio"]["mode"] == "mute"
+        assert document["audio"]["muted"] == document["covered"]
+        assert [(row["index"], row["way"]) for row in document["audio"]["tracks"]] == [(1, "spliced"), (2, "encoded")]
+        assert any("stream 2 (audio) was encoded anew" in note for note in document["notes"])
+
+    def test_it_is_kept_unless_that_was_asked_for(self, film: Path, tmp_path: Path, redact: Redact) -> None:
+        source, output = with_sound(film, tmp_path / "film.mp4", "aac"), tmp_path / "safe.mp4"
+        document = redact(source, output, labels=["BRIGHT"]).as_document()
+        assert document["audio"] == {"mode": "keep", "muted": [], "tracks": []}
+        sent = []
+        for path in (source, output):
+            with av.open(str(path)) as container:
+                sent.append([bytes(packet) for packet in container.demux(audio=0)])
+        assert sent[0] == sent[1]
+
+    def test_a_segment_is_muted_where_nothing_shows(
+        self, film: Path, tmp_path: Path, redact: Redact, models: tuple[str, ...]
+    ) -> None:
+        source, output = with_sound(film, tmp_path / "film.mp4", "aac"), tmp_path / "safe.mp4"
+        with Scanner(ScanSettings(models=models)) as scanner:
+            timeline = scanner.scan(source)
+        segment = Segment("s1", "BRIGHT", "block", "cover", 2.0, 4.0, 1.0, 1.0, {"BRIGHT": 1.0})
+        corrected = dataclasses.replace(timeline, segments=(segment,))
+        done = redact(source, output, corrected, labels=["BRIGHT"], audio="mute")
+        assert done.muted[0].start <= 2.0
+        assert done.muted[-1].end >= 4.0
+        assert loudest(output, 2.0, 4.0) <= SILENT_PEAK
+        assert loudest(output, 5.0, 6.0) > 0.4
+
+    def test_where_nothing_is_found_nothing_is_muted(self, tmp_path: Path, redact: Redact) -> None:
+        calm = make_film(tmp_path / "calm.mp4", range(0))
+        source, output = with_sound(calm, tmp_path / "film.mp4", "aac"), tmp_path / "safe.mp4"
+        document = redact(source, output, labels=["BRIGHT"], audio="mute").as_document()
+        assert document["audio"] == {"mode": "mute", "muted": [], "tracks": []}
+        assert loudest(output, 0, COUNT / RATE) > 0.4
+
+    def test_sound_that_is_still_heard_leaves_no_output(
+        self, film: Path, tmp_path: Path, redact: Redact, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        source = with_sound(film, tmp_path / "film.mp4", "aac")
+        real = job._Job._muted
+        calls: list[Any] = []
+
+        def later(*args: Any) -> Any:
+            # What is written is muted elsewhere than where it is verified.
+            calls.append(args)
+            return [(0, 512)] if len(calls) == 1 else real(*args)
+
+        monkeypatch.setattr(job._Job, "_muted", later)
+        with pytest.raises(OutputError, match="sound stream 1 is heard at"):
+            redact(source, tmp_path / "safe.mp4", labels=["BRIGHT"], audio="mute")
+        assert [path.name for path in tmp_path.iterdir()] == ["film.mp4"]
+
+
+class TestKeeping:
+    def test_what_is_left_out_is_listed(self, film: Path, tmp_path: Path, redact: Redact) -> None:
+        source, output = with_sound(film, tmp_path / "film.mp4", "aac"), tmp_path / "safe.mp4"
+        document = redact(source, output, labels=["BRIGHT"]).as_document()
+        why = "title: not asked for (--keep metadata)"
+        assert document["dropped"] == [{"index": None, "type": "metadata", "why": why}]
+        assert f"metadata is left out: {why}" in document["notes"]
+        assert b"At home" not in output.read_bytes()
+
+    def test_what_is_asked_for_is_kept(self, film: Path, tmp_path: Path, redact: Redact) -> None:
+        source, output = with_sound(film, tmp_path / "film.mp4", "aac"), tmp_path / "safe.mp4"
+        document = redact(source, output, labels=["BRIGHT"], keep=["metadata", "chapters"]).as_document()
+        assert (document["kept"], document["dropped"]) == (["chapters", "metadata"], [])
+        assert b"At home" in output.read_bytes()
+
+    def test_what_can_be_kept_is_what_the_muxer_knows(self) -> None:
+        assert job.KEEPABLE == muxer.KEEPABLE
+        with pytest.raises(UsageError, match="Use one of subtitles, chapters, metadata, data, attachments"):
+            RedactSettings(keep=("covers",))
+
+
 class TestVerifying:
     def test_what_still_shows_is_covered_in_a_second_round(
         self, film: Path, tmp_path: Path, redact: Redact, monkeypatch: pytest.MonkeyPatch
@@ -314,6 +434,8 @@ class TestBadInput:
             {"segments": "x"},
             {"preset": "warp"},
             {"crf": 64},
+            {"audio": "loud"},
+            {"keep": ("audio",)},
         ],
     )
     def test_a_wrong_setting(self, settings: dict[str, Any]) -> None:
@@ -400,6 +522,15 @@ class TestVerifyingValues:
     def test_a_packet_without_a_picture_is_no_picture(self) -> None:
         rows = [*self.SENT, Sent(Fraction(1), 7, 1, "", False)]
         check_times("out", rows, {Fraction(at) for at in range(4)}, self.WRITTEN, timed=True)
+
+    def test_silence(self) -> None:
+        rows = [(1, 0.0, 0.0, 0), (2, SILENT_PEAK, 2.5, 0)]
+        assert check_silence("out", rows, 3.0).startswith("2 sound streams decoded, silent for 3.0 s")
+        for peak in (SILENT_PEAK * 1.01, float("nan")):
+            with pytest.raises(OutputError, match=r"sound stream 2 is heard at 0:02\.500"):
+                check_silence("out", [rows[0], (2, peak, 2.5, 0)], 3.0)
+        with pytest.raises(OutputError, match="1 packets of sound stream 1 in muted spans do not decode"):
+            check_silence("out", [(1, 0.0, 0.0, 1)], 3.0)
 
     def test_tolerances(self) -> None:
         assert tolerance_of("libx264", None) == tolerance_of("libx264", 23) < tolerance_of("libx264", 30)

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from tests.recipes import Video, make, make_with_cover, set_matrix
 from vidmod.errors import OutputError, UsageError
 from vidmod.media import Medium, rewrite_apart
+from vidmod.media.muxer import KEEPABLE
 from vidmod.media.rewriting import Plan, Rewritten, rewrite
 from vidmod.media.source import open_container, probe
 from vidmod.timebase import Span
@@ -185,6 +186,13 @@ def cli_messages(path: Path) -> str:
 def assert_plays(path: Path) -> None:
     if shutil.which("ffmpeg"):
         assert cli_messages(path) == ""
+
+
+needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="Debian's ffmpeg is not installed")
+
+
+def ffmpeg(*arguments: str | Path) -> None:
+    subprocess.run(["ffmpeg", "-v", "error", "-y", *map(str, arguments)], check=True)
 
 
 def x264(parameters: str = "scenecut=0", preset: str = "veryfast") -> dict[str, str]:
@@ -676,14 +684,15 @@ def test_parameter_sets_that_change_under_way(tmp_path: Path) -> None:
 def test_what_is_not_asked_for_is_dropped(tmp_path: Path) -> None:
     path = make_with_cover(tmp_path / "source.mp4")
     result = run(path, tmp_path / "out.mp4", Plan(()))
-    assert [(item.index, item.type, item.why) for item in result.dropped] == [(1, "video", "cover art")]
+    why = "cover art, in which nothing would be covered"
+    assert [(item.index, item.type, item.why) for item in result.dropped] == [(1, "video", why)]
     with open_container(tmp_path / "out.mp4") as container:
         assert len(container.streams) == 1
-    result = run(path, tmp_path / "kept.mp4", Plan((), keep=frozenset((1,))))
-    assert result.dropped == ()
-    with open_container(path) as source, open_container(tmp_path / "kept.mp4") as output:
-        pictures = [next(bytes(item) for item in one.demux(one.streams[1])) for one in (source, output)]
-    assert pictures[0] == pictures[1]
+    # Not even where all that can be kept is.
+    result = run(path, tmp_path / "kept.mp4", Plan((), keep=frozenset(KEEPABLE)))
+    assert [(item.index, item.why) for item in result.dropped] == [(1, why)]
+    with pytest.raises(UsageError, match="Use one of subtitles, chapters"):
+        Plan((), keep=frozenset({"covers"}))
 
 
 @pytest.mark.parametrize("full", [False, True], ids=["part", "whole"])
@@ -709,8 +718,88 @@ def test_tags_stay_behind_but_for_languages(tmp_path: Path, full: bool) -> None:
     assert b"at home" not in written
     assert b"quicktime.make" not in written
     assert read(tmp_path / "out.mp4").context["languages"] == ["fra"]
-    run(path, tmp_path / "kept.mp4", replace(plan, metadata=True))
+    run(path, tmp_path / "kept.mp4", replace(plan, keep=frozenset({"metadata"})))
     assert b"at home" in (tmp_path / "kept.mp4").read_bytes()
+
+
+def make_rich(folder: Path, suffix: str) -> Path:
+    """A film with everything that is left out of a copy unless it is asked for."""
+    rows = [("00:00:00,500 --> 00:00:01,500", "Hello"), ("00:00:02,100 --> 00:00:02,900", "Untold")]
+    (folder / "said.srt").write_text("".join(f"{n}\n{at}\n{text}\n\n" for n, (at, text) in enumerate(rows, 1)))
+    lines = [";FFMETADATA1", "title=At home", "location=+48.8577+002.295/"]
+    for title, start, end in (("First", 0, 2000), ("Second", 2000, 4000)):
+        lines += ["[CHAPTER]", "TIMEBASE=1/1000", f"START={start}", f"END={end}", f"title={title}"]
+    (folder / "tags.txt").write_text("\n".join(lines) + "\n")
+    path = folder / f"rich.{suffix}"
+    attach = ("-attach", folder / "said.srt", "-metadata:s:t", "mimetype=text/plain") if suffix == "mkv" else ()
+    inputs = ("-f", "lavfi", "-i", "testsrc2=s=160x96:r=25:d=4", "-f", "lavfi", "-i", "sine=d=4")
+    maps = ("-map", "0", "-map", "1", "-map", "2", "-map_metadata", "3", "-map_chapters", "3")
+    codecs = ("-c:v", "libx264", "-g", "25", "-c:a", "aac", "-c:s", "srt" if suffix == "mkv" else "mov_text")
+    ffmpeg(*inputs, "-i", folder / "said.srt", "-i", folder / "tags.txt", *maps, *codecs, *attach, path)
+    return path
+
+
+def told(path: Path) -> dict[str, Any]:
+    """What a file says beside pictures and sound."""
+    with av.open(str(path)) as container:
+        said = [
+            (round(float((item.pts or 0) * item.time_base), 3), bytes(item))
+            for item in container.demux(*container.streams.subtitles)
+            if item.size
+        ]
+        return {
+            "kinds": sorted({item.type for item in container.streams} - {"video", "audio", "data"}),
+            "said": [(at, text) for at, text in said if b"Hello" in text or b"Untold" in text],
+            "chapters": [
+                (
+                    float(row["start"] * (row["time_base"] or 0)),
+                    float(row["end"] * (row["time_base"] or 0)),
+                    row["metadata"].get("title"),
+                )
+                for row in container.chapters()
+            ],
+            "title": container.metadata.get("title"),
+            "place": container.metadata.get("location", container.metadata.get("LOCATION", ""))[:5],
+            "attached": [item.data for item in container.streams if isinstance(item, av.stream.AttachmentStream)],
+        }
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("full", [False, True], ids=["part", "whole"])
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv"])
+def test_what_is_kept_is_what_was_asked_for(tmp_path: Path, suffix: str, full: bool) -> None:
+    path, out = make_rich(tmp_path, suffix), tmp_path / f"out.{suffix}"
+    source = told(path)
+    assert (len(source["said"]), len(source["chapters"]), source["title"]) == (2, 2, "At home")
+    assert source["place"] == "+48.8"
+    plan = Plan(numbered(read(path), 30), full=full)
+    result = run(path, out, plan)
+    nothing: dict[str, Any] = {"kinds": [], "said": [], "chapters": [], "title": None, "place": "", "attached": []}
+    assert told(out) == nothing
+    for secret in (b"Hello", b"Untold", b"At home", b"+48.8", b"Second"):
+        assert secret not in out.read_bytes()
+    rest = {"mkv": {"attachment"}}.get(suffix, {"data"})  # QuickTime has a text track for chapters
+    assert {row.type for row in result.dropped} == {"metadata", "chapters", "subtitle"} | rest
+    assert all("--keep" in row.why for row in result.dropped)
+    run(path, out, replace(plan, keep=frozenset({"subtitles"})))
+    assert told(out) == nothing | {"kinds": ["subtitle"], "said": source["said"]}
+    run(path, out, replace(plan, keep=frozenset({"chapters"})))
+    assert told(out) == nothing | {"chapters": source["chapters"]}
+    run(path, out, replace(plan, keep=frozenset(KEEPABLE)))
+    assert told(out) == source
+    assert (suffix == "mkv") == bool(source["attached"])
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_subtitles_of_what_is_muted_are_left_out(tmp_path: Path, suffix: str) -> None:
+    path, out = make_rich(tmp_path, suffix), tmp_path / f"out.{suffix}"
+    base = probe(path).tracks[0].time_base
+    span = Span(round(2 / base), round(3 / base))
+    result = run(path, out, Plan((), keep=frozenset({"subtitles"}), muted=(span,)))
+    assert result.hidden_subtitles == 1
+    assert [at for at, _ in told(out)["said"]] == [at for at, _ in told(path)["said"][:1]]
+    assert b"Untold" not in out.read_bytes()
 
 
 def test_the_same_input_gives_the_same_file(tmp_path: Path) -> None:
@@ -778,13 +867,6 @@ def test_quality_is_what_was_asked_for(tmp_path: Path) -> None:
         run(path, tmp_path / "out.mp4", Plan(spans, crf=crf))
         sizes.append((tmp_path / "out.mp4").stat().st_size)
     assert sizes[0] > sizes[1] > sizes[2]
-
-
-needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="Debian's ffmpeg is not installed")
-
-
-def ffmpeg(*arguments: str | Path) -> None:
-    subprocess.run(["ffmpeg", "-v", "error", "-y", *map(str, arguments)], check=True)
 
 
 @needs_ffmpeg

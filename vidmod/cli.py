@@ -340,6 +340,19 @@ def judge(
     show_default=True,
     help="Cover what was found, or the whole picture all the while.",
 )
+@click.option(
+    "--audio",
+    type=click.Choice(["keep", "mute"]),
+    default="keep",
+    show_default=True,
+    help="Whether sound is silenced while anything is covered.",
+)
+@click.option(
+    "--keep",
+    default="",
+    metavar="A,B",
+    help="Of subtitles, chapters, metadata, data, attachments.  [default: none is kept]",
+)
 @click.option("--crf", type=int, help="Quality of what is encoded; lower is better.  [default: fits the codec]")
 @click.option("--preset", help="Speed of the encoder, in x264's words.  [default: veryfast]")
 @click.option("--full-reencode", is_flag=True, help="Encode every picture, not only groups that have changed.")
@@ -368,6 +381,8 @@ def redact(
     shape: str,
     margin: float,
     segments: str,
+    audio: str,
+    keep: str,
     crf: int | None,
     preset: str | None,
     full_reencode: bool,
@@ -391,6 +406,8 @@ def redact(
         shape=shape,
         margin=margin,
         segments=segments,
+        audio=audio,
+        keep=tuple(name for name in keep.split(",") if name),
         crf=crf,
         preset=preset,
         full_reencode=full_reencode,

@@ -179,6 +179,10 @@ def redaction(done: Redaction, output: str) -> RenderableType:
     if written.full is not None:
         how = f"  every picture encoded again ({written.encoder}): {written.full}"
     lines = [head, Text(how if written.encoded else "  nothing to cover: every packet copied", style="dim")]
+    if done.settings.audio == "mute":
+        silent = sum(span.length for span in done.muted)
+        ways = ", ".join(f"stream {row.index} {row.way}" for row in written.muted) or "there is no sound"
+        lines.append(Text(f"  sound muted in {len(done.muted)} spans, {silent:.1f} s: {ways}", style="dim"))
     lines += [Text(f"  {note}", style="yellow") for note in written.notes]
     lines += [Text(f"  verified: {check}", style="dim") for check in done.checks]
     if not done.checks:

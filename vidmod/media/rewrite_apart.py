@@ -90,7 +90,7 @@ class Partial(Job):
             try:
                 self._add_streams(container, stream, muxer)
                 self._write(container, stream, muxer, deque(runs))
-                muxer.close()
+                self.finish(muxer)
             except BaseException:
                 muxer.abandon()
                 raise
@@ -143,7 +143,7 @@ class Partial(Job):
             raise NotApartError(f"{self.format_reason or 'its packets are not as MP4 has them'}")
         for item in container.streams:
             if item.index != stream.index:
-                muxer.keep(iter((item,)), self.plan.keep)
+                self.keep(item, muxer)
                 continue
             try:
                 copy = cast(VideoStream, muxer.copy_stream(stream))
@@ -335,7 +335,7 @@ class _InTurn:
         if packet.stream_index == self._job.track.index:
             self._muxer.write(packet, self._job.track.index)
         else:
-            self._muxer.copy(packet)
+            self._job.pass_on(packet, self._muxer)
 
     def _write_all(self, packets: Iterator[Packet[Any]]) -> None:
         for packet in packets:

@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, BinaryIO
 
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.packet import Packet
+from av.stream import Stream
+from av.subtitles.stream import SubtitleStream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from vidmod.errors import SourceUnreadableError
+from vidmod.errors import SourceUnreadableError, choose
 from vidmod.media.encoding import (
     DEFAULT_PRESET,
     Effort,
 )
 from vidmod.media.facts import Medium, VideoTrack
 from vidmod.media.groups import codec_of, overlaps
-from vidmod.media.muxer import Dropped, Muxer, output_format
+from vidmod.media.muting import Muted, Muting
+from vidmod.media.muxer import KEEPABLE, Dropped, Muxer, output_format
+from vidmod.media.silence import NotMutableError, meets
+from vidmod.media.splicing import stand_in
 from vidmod.timebase import Span, union
 
 Draw = Callable[[VideoFrame, int], None]
 # As in `Demuxer` and `Reader`.
 _MAX_READ_ERRORS = 16
 _SIGN_OF_LIFE_PACKETS = 32
+# How long subtitles are taken to be shown that do not say so.
+_UNSAID_SECONDS = 10.0
+_NO_TEXT = b"\0\0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +44,23 @@ class Plan:
 
     Attributes:
         touched: When the pictures to change are shown, half open, in pts of the track's time base.
-        keep: Indexes of the other streams that are copied; None for all that are sound.
-        metadata: Whether titles, places, dates and the like are kept; languages always are.
+        keep: Which of `KEEPABLE` are kept beside sound and languages, which always are.
+        muted: When all sound is silent, half open, in pts of the track's time base; none to copy it as it is.
         crf, preset, threads: See `Effort`.
         full: Encode the whole stream.
     """
 
     touched: tuple[Span, ...]
-    keep: frozenset[int] | None = None
-    metadata: bool = False
+    keep: frozenset[str] = frozenset()
+    muted: tuple[Span, ...] = ()
     crf: float | None = None
     preset: str = DEFAULT_PRESET
     threads: int = 1
     full: bool = False
+
+    def __post_init__(self) -> None:
+        for name in sorted(self.keep):
+            choose("keep", name, KEEPABLE)
 
     def effort(self) -> Effort:
         """How to encode, as far as it does not depend on the source."""
@@ -72,7 +85,9 @@ class Rewritten:
         groups, pictures: How many were encoded.
         drawn: How many of those were changed.
         spans: When they are shown, in pts, sorted and disjoint.
-        dropped: Streams that are not in the output.
+        dropped: What is not in the output.
+        muted: What became of each sound stream, where any was to be muted.
+        hidden_subtitles: How many were left out, since what they say is muted.
         lost_pictures: Packets of which no picture could be decoded; only where all was encoded.
         lost_packets: Packets of copied streams that were out of order.
         read_errors: Times that reading on failed.
@@ -89,6 +104,8 @@ class Rewritten:
     drawn: int
     spans: tuple[Span, ...]
     dropped: tuple[Dropped, ...]
+    muted: tuple[Muted, ...] = ()
+    hidden_subtitles: int = 0
     lost_pictures: int = 0
     lost_packets: int = 0
     read_errors: int = 0
@@ -104,6 +121,7 @@ class Tally:
     drawn: int = 0
     lost_pictures: int = 0
     read_errors: int = 0
+    hidden_subtitles: int = 0
     spans: list[Span] = field(default_factory=list)
 
 
@@ -119,6 +137,8 @@ class Job:
         self.forced: tuple[str, str] | None = None
         self._packets = 0
         self.touched = plan.spans()
+        # What turned out under way not to be possible with a sound stream, by its index.
+        self.failed: Mapping[int, NotMutableError] = {}
 
     def stream_of(self, container: InputContainer) -> VideoStream:
         """The picture stream that is changed.
@@ -137,9 +157,43 @@ class Job:
         stream = self.stream_of(container)
         kept = output_format(self.medium, container, stream, codec_of(self.track.codec))
         self.format, self.format_reason = self.forced or kept
-        muxer = Muxer(self.output, self.format, stream.time_base or Fraction(1), metadata=self.plan.metadata)
+        muxer = Muxer(self.output, self.format, stream.time_base or Fraction(1), keep=self.plan.keep)
         muxer.describe(container)
+        base = self.track.time_base
+        self._silent = tuple(Span(float(span.start * base), float(span.end * base)) for span in union(self.plan.muted))
+        self._muting = Muting(self._silent, self.failed)
         return muxer
+
+    def keep(self, stream: Stream, muxer: Muxer) -> None:
+        """Give another stream than the pictures its place in the output, or note that it has none."""
+        if self._silent and isinstance(stream, AudioStream):
+            self._muting.add(stream, muxer)
+        else:
+            muxer.keep(stream)
+
+    def pass_on(self, packet: Packet[Any], muxer: Muxer) -> None:
+        """Write a packet of another stream than the pictures, muted if need be."""
+        if self._muting.holds(packet.stream_index):
+            self._muting.push(packet, muxer)
+        elif self._silent and isinstance(packet.stream, SubtitleStream) and self._is_muted(packet):
+            self.tally.hidden_subtitles += packet.size > len(_NO_TEXT)
+            if packet.stream.codec_context.name == "mov_text":
+                # In MP4 one without text ends the one before it.
+                muxer.copy(stand_in(packet, _NO_TEXT))
+        else:
+            muxer.copy(packet)
+
+    def _is_muted(self, packet: Packet[Any]) -> bool:
+        if packet.pts is None:
+            return True
+        start = float(packet.pts * packet.time_base)
+        end = start + (float((packet.duration or 0) * packet.time_base) or _UNSAID_SECONDS)
+        return meets(self._silent, start, end)
+
+    def finish(self, muxer: Muxer) -> None:
+        """Write what is left of the other streams, and the index."""
+        self._muting.finish(muxer)
+        muxer.close()
 
     def packets(self, container: InputContainer, muxer: Muxer) -> Iterator[Packet[Any]]:
         """The packets with data of all streams that have a place in the output."""
@@ -182,6 +236,8 @@ class Job:
             drawn=tally.drawn,
             spans=tuple(union(tally.spans)),
             dropped=tuple(muxer.dropped),
+            muted=self._muting.rows(),
+            hidden_subtitles=tally.hidden_subtitles,
             lost_pictures=tally.lost_pictures,
             lost_packets=muxer.lost_packets,
             read_errors=tally.read_errors,

@@ -56,7 +56,7 @@ class Whole(Job):
             try:
                 name, why = self._add_streams(container, stream, muxer, first)
                 self._write(container, stream, muxer)
-                muxer.close()
+                self.finish(muxer)
             except BaseException:
                 muxer.abandon()
                 raise
@@ -104,7 +104,7 @@ class Whole(Job):
             raise OutputError(f"{self.medium}: cannot be encoded: {exc}.") from exc
         for item in container.streams:
             if item.index != stream.index:
-                muxer.keep(iter((item,)), self.plan.keep)
+                self.keep(item, muxer)
                 continue
             out = cast(VideoStream, muxer.container.add_stream(name, rate=rate))
             configure(out.codec_context, name, look, effort)
@@ -135,7 +135,7 @@ class Whole(Job):
         """Every picture that can be decoded; the other streams are copied on the way."""
         for packet in self.packets(container, muxer):
             if packet.stream_index != stream.index:
-                muxer.copy(packet)
+                self.pass_on(packet, muxer)
                 continue
             try:
                 yield from stream.codec_context.decode(packet)

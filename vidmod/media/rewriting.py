@@ -9,7 +9,7 @@ that is not safe, the whole stream is decoded and encoded, and the result says w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import BinaryIO
 
 from vidmod.errors import UsageError
@@ -20,6 +20,7 @@ from vidmod.media.muxer import RefusedError
 from vidmod.media.rewrite_apart import Partial
 from vidmod.media.rewrite_job import Draw, Plan, Rewritten
 from vidmod.media.rewrite_whole import Whole
+from vidmod.media.silence import NotMutableError
 
 __all__ = ["Draw", "Plan", "Rewritten", "rewrite"]
 
@@ -52,19 +53,49 @@ def rewrite(
     """
     if track.kind != "video":
         raise UsageError(f"Invalid track (a {track.kind}). Use one whose kind is video.")
+    failed: dict[int, NotMutableError] = {}
+    while True:
+        try:
+            return _rewrite(medium, track, output, plan, draw, alive, failed)
+        except NotMutableError as exc:
+            # At most twice for each stream: its packets cannot be replaced, and it cannot be encoded either.
+            before = failed.get(exc.index)
+            if before is not None and before.encoded:
+                raise
+            failed[exc.index] = exc
+
+
+def _rewrite(
+    medium: Medium,
+    track: VideoTrack,
+    output: BinaryIO,
+    plan: Plan,
+    draw: Draw,
+    alive: Callable[[], None],
+    failed: Mapping[int, NotMutableError],
+) -> Rewritten:
+    """Write it in the way that is closest to the source.
+
+    Raises:
+        NotMutableError: A sound stream has to be treated in another way, all over again.
+    """
     reason = "asked for"
     if not plan.full:
+        job = Partial(medium, track, output, plan, draw, alive)
+        job.failed = failed
         try:
-            return Partial(medium, track, output, plan, draw, alive).run()
+            return job.run()
         except (NotApartError, NoEncoderError) as exc:
             reason = str(exc)
         except RefusedError:
             reason = "a packet cannot be copied into the output's format"
-    job = Whole(medium, track, output, plan, draw, alive)
+    whole = Whole(medium, track, output, plan, draw, alive)
+    whole.failed = failed
     try:
-        return job.run(reason)
+        return whole.run(reason)
     except RefusedError:
         # Matroska holds what others do not, such as several AMR frames in one packet.
         other = Whole(medium, track, output, plan, draw, alive)
-        other.forced = "matroska", f"{job.format} cannot hold all of it, so it is Matroska now"
+        other.failed = failed
+        other.forced = "matroska", f"{whole.format} cannot hold all of it, so it is Matroska now"
         return other.run(reason)

@@ -19,6 +19,7 @@ from vidmod.redacting.messages import (
     Covering,
     CoverTask,
     Cut,
+    Heard,
     Noted,
     Reply,
     ReplyType,
@@ -86,7 +87,7 @@ class Office:
             event = self._listen(places)
             place, clerk = places[event.worker]
             reply = clerk.understood(event)
-            if isinstance(reply, Noted | Rewritten | Probed):
+            if isinstance(reply, Noted | Rewritten | Probed | Heard):
                 event.worker.expect(None)
                 del places[event.worker]
             else:

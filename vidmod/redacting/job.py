@@ -32,8 +32,19 @@ from vidmod.outputs import Aside, followed, is_special
 from vidmod.policy import Policy
 from vidmod.redacting.clerk import Clerk, Office
 from vidmod.redacting.covering import Covered, Rules, combined, cover, end_pts, joined, merged, still_visible
-from vidmod.redacting.messages import Covering, ListTask, Packets, Pictures, RewriteTask, Rewritten, VerifyTask
-from vidmod.redacting.verifying import CopyError, Sent, check_packets, check_times, tolerance_of
+from vidmod.redacting.messages import (
+    Covering,
+    Heard,
+    ListenTask,
+    ListTask,
+    Packets,
+    Pictures,
+    RewriteTask,
+    Rewritten,
+    Task,
+    VerifyTask,
+)
+from vidmod.redacting.verifying import CopyError, Sent, check_packets, check_silence, check_times, tolerance_of
 from vidmod.redaction import SHAPES, STYLES
 from vidmod.scanning import Progress, Scanner
 from vidmod.settings import ScanSettings
@@ -44,6 +55,9 @@ from vidmod.tracking import Tracking
 
 DOCUMENT_SUFFIX = ".redaction.json"
 SEGMENT_MODES = ("boxes", "slate")
+AUDIO_MODES = ("keep", "mute")
+# As in `vidmod.media.muxer`, which is for workers alone.
+KEEPABLE = ("subtitles", "chapters", "metadata", "data", "attachments")
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow")
 _WORST_CRF = 63
 # What a reviewer's segment may be off by, beyond what lies between two samples.
@@ -57,7 +71,7 @@ _BESIDE_SECONDS = 0.2
 # Shorter parts of it are not worth a worker's start.
 _LEAST_PART_SECONDS = 5
 # Longer than any video.
-_EVER_SECONDS = 1e8
+_EVER_SECONDS = 10**8
 _ROUNDING_SECONDS = 2e-6
 # A redacted file that is so much larger than its source is none.
 _MOST_TIMES, _MOST_MORE_BYTES = 8, 256 << 20
@@ -74,6 +88,9 @@ class RedactSettings:
         shape: `box` or `ellipse`.
         margin: How much wider and higher than what was found a covered region is, as a share of its size.
         segments: `boxes` covers what was found where it was found; `slate` the whole picture all the while.
+        audio: `keep` copies all sound; `mute` silences it while anything is covered, and during accepted segments.
+        keep: Which of `KEEPABLE` are kept beside pictures and sound. Other picture streams and cover art never are:
+            nothing would be covered in them.
         crf, preset: Of the encoder; None for what fits the source.
         full_reencode: Encode every picture, not only groups that have changed.
         verify: Decode the output, compare it with the source, and look at it again.
@@ -85,6 +102,8 @@ class RedactSettings:
     shape: str = "box"
     margin: float = 0.2
     segments: str = "boxes"
+    audio: str = "keep"
+    keep: Sequence[str] = ()
     crf: int | None = None
     preset: str | None = None
     full_reencode: bool = False
@@ -94,6 +113,9 @@ class RedactSettings:
         choose("style", self.style, STYLES)
         choose("shape", self.shape, SHAPES)
         choose("segments", self.segments, SEGMENT_MODES)
+        choose("audio", self.audio, AUDIO_MODES)
+        for name in self.keep:
+            choose("keep", name, KEEPABLE)
         if self.preset is not None:
             choose("preset", self.preset, PRESETS)
         if self.crf is not None and not 0 <= self.crf <= _WORST_CRF:
@@ -111,6 +133,7 @@ class Redaction:
         covered_pictures: Pictures of which something is covered.
         written: How the file was written.
         spans: When something is covered, in seconds.
+        muted: When it was silenced, in seconds.
         checks: In words, what was verified; none if nothing was.
         settings: How it was asked for.
         output: The new file's `name`, `sha256` and `size_bytes`.
@@ -120,6 +143,7 @@ class Redaction:
     covered_pictures: int
     written: Rewritten
     spans: tuple[Span, ...]
+    muted: tuple[Span, ...]
     checks: tuple[str, ...]
     settings: RedactSettings
     output: Json
@@ -143,7 +167,14 @@ class Redaction:
             "margin": settings.margin,
             "segments": settings.segments,
             "covered_pictures": self.covered_pictures,
-            "covered": [{"start_seconds": span.start, "end_seconds": span.end} for span in self.spans],
+            "covered": _rows(self.spans),
+            "audio": {
+                "mode": settings.audio,
+                "muted": _rows(self.muted),
+                "tracks": [msgspec.structs.asdict(row) for row in written.muted],
+            },
+            "kept": sorted(settings.keep),
+            "dropped": [msgspec.structs.asdict(row) for row in written.dropped],
             "written": {
                 "format": written.format,
                 "encoder": written.encoder,
@@ -321,7 +352,7 @@ class _Job:
         timeline = self._looked_through()
         with Clerk(self._office, self._descriptor, shown_name(self._source)) as clerk, Aside(self._output) as aside:
             track = _track_of(clerk.probe(), timeline)
-            self._slates = self._slated(timeline, track)
+            self._slates = self._slated(timeline)
             covered, timeline = self._looked_closely(timeline)
             base = track.time_base
             slated = [
@@ -329,11 +360,13 @@ class _Job:
                 for span in union([*self._slates, *self._unseen])
             ]
             covered, written, checks = self._written(clerk, track, covered, slated, aside)
-            spans = [Span(to_seconds(start, base), to_seconds(end, base)) for start, end in (*covered.touched, *slated)]
-            told = tuple(_clipped(spans, self._extent))
+            spans, muted = (
+                tuple(union(Span(to_seconds(start, base), to_seconds(end, base)) for start, end in rows))
+                for rows in ((*covered.touched, *slated), self._muted(covered, slated, base))
+            )
             name = os.fsencode(self._output.name).decode("utf-8", "replace")
             output = {"name": name, **aside.facts()}
-            done = Redaction(timeline, written.drawn, written, told, checks, self._settings, output)
+            done = Redaction(timeline, written.drawn, written, spans, muted, checks, self._settings, output)
             self._finish(aside, done)
         return done
 
@@ -570,19 +603,35 @@ class _Job:
             if sample.time_seconds < segment.end_seconds and segment.start_seconds < sample.end_seconds
         )
 
-    def _slated(self, timeline: Timeline, track: VideoTrack) -> list[Span]:
+    def _slated(self, timeline: Timeline) -> list[Span]:
         """When the whole picture is covered, whatever it shows, in seconds, disjoint.
 
         What nobody has seen, and a reviewer's segments in which there is no box to cover: nobody needs to look there.
         """
         extent = Span(timeline.coverage[0].start_seconds, timeline.coverage[-1].end_seconds)
         seen = [Span(row.start_seconds, row.end_seconds) for row in timeline.coverage if row.state == "analysed"]
-        # Seconds are rounded to the microsecond, and the end of the last picture is a guess at times.
-        slack = float(track.frame_duration_pts * track.time_base) / 2
-        ends = [Span(-_EVER_SECONDS, extent.start - slack), Span(extent.end + slack, _EVER_SECONDS)]
-        inside = complement(union(seen, gap=_ROUNDING_SECONDS), extent)
         spans = [Span(row.start_seconds, row.end_seconds) for row in self._accepted() if not self._has_boxes(row)]
-        return union([*ends, *inside, *spans])
+        return union([*complement(union(seen, gap=_ROUNDING_SECONDS), extent), *spans])
+
+    def _beyond_account(self, track: VideoTrack) -> list[tuple[int, int]]:
+        """Before and after all that the timeline speaks of, in the track's time base; pictures there are slated."""
+        # Seconds are rounded to the microsecond, and the end of the last picture is a guess at times.
+        slack = Fraction(track.frame_duration_pts, 2) * track.time_base
+        ends = (
+            (-Fraction(_EVER_SECONDS), _fraction(self._extent.start) - slack),
+            (_fraction(self._extent.end) + slack, Fraction(_EVER_SECONDS)),
+        )
+        return [(int(start // track.time_base), to_pts(end, track.time_base)) for start, end in ends]
+
+    def _muted(self, covered: Covered, slated: Sequence[tuple[int, int]], time_base: Fraction) -> list[tuple[int, int]]:
+        """When it is silent, [start, end) in the track's time base: while anything is covered, and in segments."""
+        if self._settings.audio != "mute":
+            return []
+        accepted = [
+            (int(_fraction(row.start_seconds) // time_base), to_pts(_fraction(row.end_seconds), time_base))
+            for row in self._accepted()
+        ]
+        return joined(sorted((*covered.touched, *slated, *accepted)))
 
     def _dense(self, spans: Sequence[Span], path: Path, what: str) -> dict[int, Sample]:
         """Every picture that is shown in some spans, in seconds, by its pts in the source's time base."""
@@ -617,8 +666,10 @@ class _Job:
         clerk.remember(covered.rows)
         task = RewriteTask(
             track=track,
-            touched=list(covered.touched),
+            touched=[*covered.touched, *self._beyond_account(track)],
             slated=list(slated),
+            muted=self._muted(covered, slated, track.time_base),
+            keep=sorted(self._settings.keep),
             style=self._settings.style,
             shape=self._settings.shape,
             crf=self._settings.crf,
@@ -649,11 +700,9 @@ class _Job:
         """
         self._progress("verifying", 0.0)
         with contextlib.ExitStack() as stack:
+            descriptor, readers_name = aside.descriptor_for_reading(), f"{shown_name(self._output)} (redacted)"
             readers = [
-                stack.enter_context(
-                    Clerk(self._office, aside.descriptor_for_reading(), f"{shown_name(self._output)} (redacted)")
-                )
-                for _ in range(self._workers + 1)
+                stack.enter_context(Clerk(self._office, descriptor, readers_name)) for _ in range(self._workers + 1)
             ]
             facts = readers[0].probe()
             mine = next((row for row in facts.tracks if row.kind == "video"), None)
@@ -662,7 +711,7 @@ class _Job:
             rows = _rebased(covered.rows, track, mine)
             factor = track.time_base / mine.time_base
             whole = [(round(start * factor), round(end * factor)) for start, end in slated]
-            asked: list[tuple[Clerk, ListTask | VerifyTask]] = [(clerk, ListTask(track)), (readers[-1], ListTask(mine))]
+            asked: list[tuple[Clerk, Task]] = [(clerk, ListTask(track)), (readers[-1], ListTask(mine))]
             ends = self._parts(mine)
             for reader, start, end in zip(readers, [None, *ends], [*ends, None], strict=False):
                 reader.remember(rows)
@@ -675,12 +724,19 @@ class _Job:
                     shape=self._settings.shape,
                 )
                 asked.append((reader, task))
+            muted = self._muted(covered, slated, track.time_base)
+            if muted:
+                listener = stack.enter_context(Clerk(self._office, descriptor, readers_name))
+                asked.append((listener, ListenTask(time_base=str(track.time_base), muted=muted)))
+            heard: list[tuple[int, float, float, int]] = []
             listed: tuple[list[Sent], list[Sent]] = ([], [])
             deviations: dict[Fraction, float] = {}
             for place, reply in self._office.gather(asked):
                 if isinstance(reply, Packets):
                     base = (track, mine)[place].time_base
                     listed[place].extend(Sent(base, *row) for row in reply.rows if row[0] is not None)
+                elif isinstance(reply, Heard):
+                    heard = reply.rows
                 elif isinstance(reply, Pictures):
                     deviations.update((pts * mine.time_base, level) for pts, level in reply.rows)
         theirs, ours = listed
@@ -696,6 +752,9 @@ class _Job:
         name = str(self._output)
         checks.append(check_times(name, theirs, set(deviations), written, timed=self._format != "avi"))
         checks.append(check_packets(name, theirs, ours, track.time_base, written))
+        if muted:
+            seconds = float(sum(end - start for start, end in muted) * track.time_base)
+            checks.append(check_silence(name, heard, seconds))
         return tuple(checks)
 
     @property
@@ -707,6 +766,10 @@ class _Job:
         length = (track.declared_end_pts or 0) * track.time_base
         count = min(self._workers, int(length / _LEAST_PART_SECONDS))
         return [to_pts(length * place / count, track.time_base) for place in range(1, count)]
+
+
+def _rows(spans: Sequence[Span]) -> list[Json]:
+    return [{"start_seconds": span.start, "end_seconds": span.end} for span in spans]
 
 
 def _track_of(facts: Probe, timeline: Timeline) -> VideoTrack:

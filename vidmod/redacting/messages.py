@@ -5,7 +5,7 @@ As in :mod:`vidmod.messages`, replies come from a process that parsed an untrust
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -44,6 +44,8 @@ class RewriteTask(msgspec.Struct, frozen=True, tag="rewrite", kw_only=True):
         track: The stream that is covered; other picture streams are left out.
         touched: When pictures change, [start, end) in its time base.
         slated: When all of every picture is covered, whatever it shows, [start, end) in its time base.
+        muted: When all sound is silent, [start, end) in its time base; none to copy it as it is.
+        keep: Kinds of what is kept beside pictures and sound, see `vidmod.media.muxer.KEEPABLE`.
         style, shape: See :mod:`vidmod.redaction`.
         crf, preset: Of the encoder; None for what fits the source.
         full: Encode every picture.
@@ -53,6 +55,8 @@ class RewriteTask(msgspec.Struct, frozen=True, tag="rewrite", kw_only=True):
     track: VideoTrack
     touched: list[tuple[int, int]]
     slated: list[tuple[int, int]]
+    muted: list[tuple[int, int]]
+    keep: list[str]
     style: str
     shape: str
     crf: int | None
@@ -82,7 +86,19 @@ class VerifyTask(msgspec.Struct, frozen=True, tag="verify", kw_only=True):
     shape: str
 
 
-Task = ProbeTask | CoverTask | RewriteTask | ListTask | VerifyTask
+class ListenTask(msgspec.Struct, frozen=True, tag="listen", kw_only=True):
+    """Decode all sound, and measure it. Answered by `Heard`; or `Failed`.
+
+    Attributes:
+        time_base: Seconds per unit of `muted`.
+        muted: When it should be silent, [start, end).
+    """
+
+    time_base: str
+    muted: list[tuple[int, int]]
+
+
+Task = ProbeTask | CoverTask | RewriteTask | ListTask | VerifyTask | ListenTask
 
 
 class Noted(msgspec.Struct, frozen=True, tag="noted"):
@@ -107,6 +123,25 @@ class Cut(msgspec.Struct, frozen=True, tag="cut"):
     at: int
 
 
+class LeftOut(msgspec.Struct, frozen=True, kw_only=True):
+    """What is not in the output: a stream of the source, or its chapters or metadata, which have no index."""
+
+    index: int | None
+    type: str
+    why: str
+
+
+class MutedSound(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a sound stream; see `vidmod.media.muting.Muted`."""
+
+    index: int
+    codec: str
+    way: Literal["spliced", "encoded", "dropped"]
+    encoder: str | None
+    replaced: int
+    why: str | None
+
+
 class Rewritten(msgspec.Struct, frozen=True, tag="rewritten", kw_only=True):
     """The output is whole.
 
@@ -120,6 +155,8 @@ class Rewritten(msgspec.Struct, frozen=True, tag="rewritten", kw_only=True):
         full: Why everything was encoded again; None where only groups were.
         lost: Pictures that could not be decoded, and are left out.
         notes: In words, what was left out, and what else should be known.
+        dropped: What was left out.
+        muted: What became of each sound stream, where any was to be muted.
     """
 
     format: str
@@ -131,6 +168,8 @@ class Rewritten(msgspec.Struct, frozen=True, tag="rewritten", kw_only=True):
     full: str | None
     lost: int
     notes: list[str]
+    dropped: list[LeftOut] = []
+    muted: list[MutedSound] = []
 
 
 class Packets(msgspec.Struct, frozen=True, tag="packets"):
@@ -145,6 +184,12 @@ class Pictures(msgspec.Struct, frozen=True, tag="pictures"):
     rows: list[tuple[int, float]]
 
 
-Reply = Probed | Failed | Working | Noted | Written | Cut | Rewritten | Packets | Pictures
+class Heard(msgspec.Struct, frozen=True, tag="heard"):
+    """Of every sound stream: index, peak while it should be silent (1 for full scale), when, packets not decoded."""
+
+    rows: list[tuple[int, float, float, int]]
+
+
+Reply = Probed | Failed | Working | Noted | Written | Cut | Rewritten | Packets | Pictures | Heard
 TaskType: Any = Task
 ReplyType: Any = Reply

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from vidmod.errors import OutputError
 from vidmod.redacting.messages import Rewritten
-from vidmod.redaction import TOLERANCE
+from vidmod.redaction import SILENT_PEAK, TOLERANCE
+from vidmod.timebase import format_time
 
 # Up to that crf the cover comes back within `TOLERANCE`; beyond, it is coarser by so many levels for each.
 _MEASURED_CRF, _TOLERANCE_PER_CRF = 23, 1.6
@@ -66,6 +67,26 @@ def check_times(
     if added or (missing and written.full is None):
         raise CopyError(f"{name}: its pictures are not the source's ({added} too many, {missing} too few).")
     return "picture times equal the source's" + (f", but for {missing} that do not decode" if missing else "")
+
+
+def check_silence(name: str, heard: Sequence[tuple[int, float, float, int]], seconds: float) -> str:
+    """That nothing is heard where it is to be silent.
+
+    Args:
+        name: Of the output.
+        heard: Of each sound stream its index, peak (1 for full scale), when that is, and packets that do not decode.
+        seconds: How long it is silent.
+
+    Raises:
+        OutputError: It is not so.
+    """
+    for index, peak, at, undecodable in heard:
+        if undecodable:
+            raise OutputError(f"{name}: {undecodable} packets of sound stream {index} in muted spans do not decode.")
+        if not peak <= SILENT_PEAK:
+            raise OutputError(f"{name}: sound stream {index} is heard at {format_time(at)} (peak {peak:.4f} of 1).")
+    worst = max((peak for _, peak, _, _ in heard), default=0.0)
+    return f"{len(heard)} sound streams decoded, silent for {seconds:.1f} s to {worst:.6f} of full scale"
 
 
 def check_packets(

@@ -6,8 +6,10 @@ through shared memory to the process that asked for it.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import time
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
@@ -19,6 +21,8 @@ from vidmod.media import loaded as _loaded  # noqa: F401
 from vidmod.media.demuxer import Demuxer
 from vidmod.media.encoding import DEFAULT_PRESET
 from vidmod.media.frame import Raster
+from vidmod.media.listening import listen
+from vidmod.media.muxer import Dropped
 from vidmod.media.packets import holds_picture
 from vidmod.media.reader import Reader
 from vidmod.media.rewriting import Plan, rewrite
@@ -30,7 +34,11 @@ from vidmod.redacting.messages import (
     Covering,
     CoverTask,
     Cut,
+    Heard,
+    LeftOut,
+    ListenTask,
     ListTask,
+    MutedSound,
     Noted,
     Packets,
     Pictures,
@@ -40,7 +48,7 @@ from vidmod.redacting.messages import (
     VerifyTask,
     Written,
 )
-from vidmod.timebase import Span
+from vidmod.timebase import Span, union
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -49,6 +57,8 @@ if TYPE_CHECKING:
 
 _DIGEST_CHARACTERS = 16
 _SILENCE_SECONDS = 1.0
+# What is said of a sample that is infinite, which JSON is not.
+_LOUDEST = 1e6
 
 __all__ = ["serve"]
 
@@ -81,6 +91,8 @@ class _Writing:
                         self._rewrite(task)
                     case VerifyTask():
                         self._verify(task)
+                    case ListenTask():
+                        self._listen(task)
             except (SourceError, OutputError, UsageError) as exc:
                 self._send(Failed(type(exc).__name__, str(exc)[:1000]))
             return_free_memory()
@@ -105,6 +117,8 @@ class _Writing:
         outlet = Outlet(self._link, self._hand_over, lambda at: self._send(Cut(at)))
         plan = Plan(
             touched=tuple(Span(start, end) for start, end in (*task.touched, *task.slated)),
+            keep=frozenset(task.keep),
+            muted=tuple(Span(start, end) for start, end in task.muted),
             crf=task.crf,
             preset=DEFAULT_PRESET if task.preset is None else task.preset,
             full=task.full,
@@ -117,7 +131,12 @@ class _Writing:
         done = rewrite(self._medium, task.track, cast("BinaryIO", outlet), plan, draw, self._show_life)
         outlet.flush()
         notes = [] if done.format_reason is None else [done.format_reason]
-        notes += [f"stream {row.index} ({row.type}) is left out: {row.why}" for row in done.dropped]
+        notes += [_left_out(row) for row in done.dropped]
+        notes += [
+            f"stream {row.index} (audio) was encoded anew: {row.why}" for row in done.muted if row.encoder and row.why
+        ]
+        if done.hidden_subtitles:
+            notes.append(f"{done.hidden_subtitles} subtitles are left out, since it is silent meanwhile")
         self._send(
             Rewritten(
                 format=done.format,
@@ -129,6 +148,8 @@ class _Writing:
                 full=(done.reason or "asked for") if done.full else None,
                 lost=done.lost_pictures,
                 notes=notes,
+                dropped=[LeftOut(index=row.index, type=row.type, why=row.why) for row in done.dropped],
+                muted=[MutedSound(**dataclasses.asdict(row)) for row in done.muted],
             )
         )
 
@@ -166,6 +187,12 @@ class _Writing:
         self._send(Pictures(rows))
         self._send(Noted())
 
+    def _listen(self, task: ListenTask) -> None:
+        base = Fraction(task.time_base)
+        spans = union(Span(float(start * base), float(end * base)) for start, end in task.muted)
+        rows = listen(self._medium, tuple(spans), self._show_life)
+        self._send(Heard([(row.index, min(row.peak, _LOUDEST), row.at_seconds, row.undecodable) for row in rows]))
+
     def _deviation(self, raster: Raster, pts: int, task: VerifyTask, *, whole: bool) -> float:
         """By how many of 255 levels what is to be covered differs from the cover at worst."""
         covering = self._covers.get(pts)
@@ -177,6 +204,11 @@ class _Writing:
             return redaction.deviation(planes, layout, [layout.bounds], fill=redaction.SLATE).level
         boxes = redaction.stored_boxes(covering.boxes, raster.orientation, raster.displayed_size)
         return redaction.deviation(planes, layout, boxes, task.shape).level
+
+
+def _left_out(row: Dropped) -> str:
+    what = row.type if row.index is None else f"stream {row.index} ({row.type})"
+    return f"{what} is left out: {row.why}" if row.type != "chapters" else f"{what} are left out: {row.why}"
 
 
 def _canvas(raster: Raster) -> tuple[redaction.PlaneLayout, list[redaction.Plane]]:
