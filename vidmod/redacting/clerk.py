@@ -11,7 +11,7 @@ from typing import Any, Self
 import msgspec
 
 from vidmod.containment import Limits
-from vidmod.errors import SourceError
+from vidmod.errors import SourceError, VidmodError
 from vidmod.media import Probe, VideoTrack
 from vidmod.messages import Failed, Probed, ProbeTask, Working, decode, encode
 from vidmod.redacting.messages import (
@@ -60,13 +60,20 @@ class Office:
         self._heard.clear()
 
     def hire(self, descriptor: int, settings: OpenSettings) -> Worker:
-        """Start a worker for a file."""
+        """Start a worker for a file.
+
+        Raises:
+            VidmodError: The system does not let it.
+        """
         # An opening of its own: workers must not share a position in the file.
-        source = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            worker = self._pool.fork(source, encode(settings), slots=_SLOTS, slot_bytes=_SLOT_BYTES)
-        finally:
-            os.close(source)
+            source = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                worker = self._pool.fork(source, encode(settings), slots=_SLOTS, slot_bytes=_SLOT_BYTES)
+            finally:
+                os.close(source)
+        except OSError as exc:
+            raise VidmodError(f"{settings.name}: no process can be started to read it ({exc.strerror}).") from exc
         self._heard[worker] = deque()
         return worker
 
