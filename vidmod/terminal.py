@@ -174,7 +174,8 @@ def redaction(done: Redaction, output: str) -> RenderableType:
     head = Text()
     head.append(output if output.isprintable() else repr(output), style="bold")
     seconds = sum(span.length for span in done.spans)
-    head.append(f"  {done.covered_pictures} pictures covered in {len(done.spans)} spans, {seconds:.1f} s", style="dim")
+    spans = "1 span" if len(done.spans) == 1 else f"{len(done.spans)} spans"
+    head.append(f"  {done.covered_pictures} pictures covered in {spans}, {seconds:.1f} s", style="dim")
     how = f"  {written.encoded} pictures encoded again ({written.encoder}), {written.copied} packets copied"
     if written.full is not None:
         how = f"  every picture encoded again ({written.encoder}): {written.full}"

@@ -11,7 +11,7 @@ from typing import Self
 import msgspec
 
 from vidmod.containment import Limits
-from vidmod.errors import SourceError
+from vidmod.errors import SourceError, VidmodError
 from vidmod.media import Probe
 from vidmod.messages import Failed, MediumSettings, Probed, ProbeTask, Working, decode, encode
 from vidmod.redacting.messages import (
@@ -48,25 +48,37 @@ class Office:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self._pool = Pool(HANDLER, limits, warm=WARM)
+        self._hired: set[Worker] = set()
         self._heard: deque[Message | Ended] = deque()
 
     def close(self) -> None:
         """End all workers; more than once is fine."""
         self._pool.close()
+        self._hired.clear()
         self._heard.clear()
 
     def hire(self, descriptor: int, settings: MediumSettings) -> Worker:
-        """Start a worker for a file."""
+        """Start a worker for a file.
+
+        Raises:
+            VidmodError: The system does not let it.
+        """
         # An opening of its own: workers must not share a position in the file.
-        source = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            return self._pool.fork(source, encode(settings), slots=_SLOTS, slot_bytes=_SLOT_BYTES)
-        finally:
-            os.close(source)
+            source = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                worker = self._pool.fork(source, encode(settings), slots=_SLOTS, slot_bytes=_SLOT_BYTES)
+            finally:
+                os.close(source)
+        except OSError as exc:
+            raise VidmodError(f"{settings.name}: no process can be started to read it ({exc.strerror}).") from exc
+        self._hired.add(worker)
+        return worker
 
     def dismiss(self, worker: Worker) -> None:
         """End a worker."""
         worker.kill("its file is done")
+        self._hired.discard(worker)
         self._heard = deque(event for event in self._heard if event.worker is not worker)
 
     def gather(self, asked: Sequence[tuple[Clerk, Task]]) -> Iterator[tuple[int, Reply]]:
@@ -97,10 +109,13 @@ class Office:
                 yield place, reply
 
     def _listen(self, workers: Container[Worker]) -> Message | Ended:
-        """Wait for what one of these says next; all others are silent, or gone."""
-        while not self._heard:
-            self._heard += [event for event in self._pool.poll(_WAIT_SECONDS) if event.worker in workers]
-        return self._heard.popleft()
+        """Wait for what one of these says next; the end of any other is kept for when it is asked."""
+        while True:
+            for place, event in enumerate(self._heard):
+                if event.worker in workers:
+                    del self._heard[place]
+                    return event
+            self._heard += [event for event in self._pool.poll(_WAIT_SECONDS) if event.worker in self._hired]
 
 
 class Clerk:
