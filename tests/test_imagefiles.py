@@ -17,9 +17,10 @@ from PIL import Image, PngImagePlugin
 
 from vidmod.media import Medium
 from vidmod.media.imagefiles import apng_plays, attachments, gif_loops, is_animated_webp, is_cut_off
+from vidmod.media.parts import Surveyed
 from vidmod.media.reader import Reader
 from vidmod.media.source import probe
-from vidmod.media.survey import Survey, Surveyed
+from vidmod.media.survey import Survey
 
 NAMES = {"jpg": "jpeg_pipe", "gif": "gif", "tif": "tiff_pipe", "png": "png_pipe", "webp": "webp_pipe"}
 

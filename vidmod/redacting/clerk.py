@@ -18,6 +18,9 @@ from vidmod.redacting.messages import (
     Covering,
     CoverTask,
     Cut,
+    Formats,
+    FormatTask,
+    ImageTask,
     ListTask,
     Noted,
     OpenSettings,
@@ -133,7 +136,15 @@ class Clerk:
             if isinstance(reply, Pictures):
                 yield from reply.rows
 
-    def rewrite(self, task: RewriteTask, descriptor: int, max_bytes: int) -> Iterator[Rewritten]:
+    def formats(self, track: VideoTrack) -> Formats:
+        """As what the file can be written.
+
+        Raises:
+            SourceError: It cannot be written at all.
+        """
+        return next(reply for reply in self._ask(FormatTask(track)) if isinstance(reply, Formats))
+
+    def rewrite(self, task: RewriteTask | ImageTask, descriptor: int, max_bytes: int) -> Iterator[Rewritten]:
         """Have the file written anew.
 
         Args:
@@ -170,13 +181,13 @@ class Clerk:
             if isinstance(event, Ended):
                 raise SourceError(f"{self._name}: the process that was at work on it was {event.detail}.")
             reply = self._understood(event.payload)
-            if isinstance(reply, Noted | Rewritten | Probed | Failed):
+            if isinstance(reply, Noted | Rewritten | Probed | Formats | Failed):
                 self._worker.expect(None)
             if isinstance(reply, Failed):
                 raise SourceError(reply.message)
             if not isinstance(reply, Working | Noted):
                 yield reply
-            if isinstance(reply, Noted | Rewritten | Probed):
+            if isinstance(reply, Noted | Rewritten | Probed | Formats):
                 return
 
     def _understood(self, payload: dict[str, Any]) -> Reply:

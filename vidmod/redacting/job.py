@@ -31,7 +31,9 @@ from vidmod.policy import Policy
 from vidmod.redacting.aside import Aside
 from vidmod.redacting.clerk import Clerk, Office
 from vidmod.redacting.covering import Covered, Rules, cover, end_pts, joined, merged, still_visible
-from vidmod.redacting.messages import Covering, RewriteTask, Rewritten, VerifyTask
+from vidmod.redacting.messages import Covering, ImageTask, RewriteTask, Rewritten, VerifyTask
+from vidmod.redacting.naming import format_for
+from vidmod.redacting.stills import verify_image
 from vidmod.redacting.verifying import CopyError, Sent, check_packets, check_times, tolerance_of
 from vidmod.redaction import SHAPES, STYLES
 from vidmod.scanning import Progress, Scanner
@@ -263,6 +265,10 @@ class _Job:
         self._digest.start()
         self._base = Fraction(1)
         self._format: str | None = None
+        self._written_as = ""
+        self._image = False
+        self._unlisted: tuple[str, ...] = ()
+        self._size = (0, 0)
         self._unseen: list[Span] = []
 
     def close(self) -> None:
@@ -271,13 +277,17 @@ class _Job:
 
     def run(self) -> Redaction:
         self._check_output()
-        timeline = self._looked_through()
-        covered, timeline = self._looked_closely(timeline)
-        with (
-            Aside(self._output) as aside,
-            Clerk(self._office, self._descriptor, shown_name(self._source)) as clerk,
-        ):
-            track = _track_of(clerk.probe(), timeline)
+        with Clerk(self._office, self._descriptor, shown_name(self._source)) as clerk:
+            facts = clerk.probe()
+            self._choose_format(clerk, facts)
+            timeline = self._looked_through()
+            covered, timeline = self._looked_closely(timeline)
+            return self._finished(clerk, facts, covered, timeline)
+
+    def _finished(self, clerk: Clerk, facts: Probe, covered: Covered, timeline: Timeline) -> Redaction:
+        """Write aside, verify, rename."""
+        with Aside(self._output) as aside:
+            track = _track_of(facts, timeline)
             slated = self._slated(timeline, track)
             covered, written, checks = self._written(clerk, track, covered, slated, aside)
             output = {"name": self._output.name, **aside.facts()}
@@ -354,6 +364,19 @@ class _Job:
         if self._output.exists() and (not self._output.is_file() or self._output.samefile(self._source)):
             raise UsageError(f"{self._output}: cannot be replaced. Name another file than the source.")
 
+    def _choose_format(self, clerk: Clerk, facts: Probe) -> None:
+        """As what to write, before any work that takes long.
+
+        Raises:
+            UsageError: The output's suffix promises something else.
+        """
+        track = next((row for row in facts.tracks if row.kind == "video"), None)
+        if track is None:
+            return
+        found = clerk.formats(track)
+        self._image, self._unlisted = found.image, facts.unlisted
+        self._written_as = format_for(self._output, found.names)
+
     # Finding ------------------------------------------------------------------------------------
 
     def _looked_through(self) -> Timeline:
@@ -389,7 +412,7 @@ class _Job:
         base = self._base = Fraction(video["time_base"])
         self._format = timeline.source["format"]
         turned = video["rotation"] in (90, -90)
-        size = (video["height"], video["width"]) if turned else (video["width"], video["height"])
+        size = self._size = (video["height"], video["width"]) if turned else (video["width"], video["height"])
         rules = self._rules()
         samples: dict[int, Sample] = {}
         further = tuple(self._stretches(timeline))
@@ -491,6 +514,8 @@ class _Job:
         full: str | None,
     ) -> Rewritten:
         clerk.remember(covered.rows)
+        if self._image:
+            return self._write_image(clerk, track, covered, slated, aside)
         task = RewriteTask(
             track=track,
             touched=list(covered.touched),
@@ -502,10 +527,32 @@ class _Job:
             full=full is not None,
             threads=self._settings.scan.workers or len(os.sched_getaffinity(0)),
         )
-        most = os.fstat(self._descriptor).st_size * _MOST_TIMES + _MOST_MORE_BYTES
         self._progress("writing", 0.0)
-        written = next(iter(clerk.rewrite(task, aside.descriptor, most)))
+        written = next(iter(clerk.rewrite(task, aside.descriptor, self._most_bytes)))
+        # Where a packet did not fit, it is another format after all.
+        format_for(self._output, [written.format])
         return written if full is None else msgspec.structs.replace(written, full=full)
+
+    def _write_image(
+        self, clerk: Clerk, track: VideoTrack, covered: Covered, slated: Sequence[tuple[int, int]], aside: Aside
+    ) -> Rewritten:
+        task = ImageTask(
+            track=track,
+            format=self._written_as,
+            touched=list(covered.touched),
+            slated=list(slated),
+            style=self._settings.style,
+            shape=self._settings.shape,
+            crf=self._settings.crf,
+        )
+        self._progress("writing", 0.0)
+        written = next(iter(clerk.rewrite(task, aside.descriptor, self._most_bytes)))
+        left_out = [f"left out: {what}" for what in self._unlisted]
+        return msgspec.structs.replace(written, notes=[*written.notes, *left_out])
+
+    @property
+    def _most_bytes(self) -> int:
+        return os.fstat(self._descriptor).st_size * _MOST_TIMES + _MOST_MORE_BYTES
 
     # Verifying ----------------------------------------------------------------------------------
 
@@ -525,6 +572,10 @@ class _Job:
         """
         self._progress("verifying", 0.0)
         with Clerk(self._office, aside.descriptor_for_reading(), f"{shown_name(self._output)} (redacted)") as reader:
+            if self._image:
+                return verify_image(
+                    self._output, (clerk, reader), track, covered, slated, written, self._size, self._settings
+                )
             facts = reader.probe()
             mine = next((row for row in facts.tracks if row.kind == "video"), None)
             if mine is None or len(facts.tracks) != 1:

@@ -70,6 +70,30 @@ class RewriteTask(msgspec.Struct, frozen=True, tag="rewrite", kw_only=True):
     threads: int
 
 
+class FormatTask(msgspec.Struct, frozen=True, tag="format"):
+    """Say as what the file can be written. Answered by `Formats`; or `Failed`."""
+
+    track: VideoTrack
+
+
+class ImageTask(msgspec.Struct, frozen=True, tag="image", kw_only=True):
+    """Write an image anew. Answered by every `Written`, then `Rewritten`; or `Failed`.
+
+    Attributes:
+        track: Its picture.
+        format: One of those that `Formats` named.
+        touched, slated, style, shape, crf: As in `RewriteTask`.
+    """
+
+    track: VideoTrack
+    format: str
+    touched: list[tuple[int, int]]
+    slated: list[tuple[int, int]]
+    style: str
+    shape: str
+    crf: int | None
+
+
 class ListTask(msgspec.Struct, frozen=True, tag="list"):
     """Say what packets there are. Answered by every `Packets`, then `Noted`; or `Failed`."""
 
@@ -85,7 +109,7 @@ class VerifyTask(msgspec.Struct, frozen=True, tag="verify", kw_only=True):
     shape: str
 
 
-Task = ProbeTask | CoverTask | RewriteTask | ListTask | VerifyTask
+Task = ProbeTask | CoverTask | FormatTask | RewriteTask | ImageTask | ListTask | VerifyTask
 
 
 class Noted(msgspec.Struct, frozen=True, tag="noted"):
@@ -136,6 +160,21 @@ class Rewritten(msgspec.Struct, frozen=True, tag="rewritten", kw_only=True):
     notes: list[str]
 
 
+class Formats(msgspec.Struct, frozen=True, tag="formats", kw_only=True):
+    """As what the file can be written.
+
+    Attributes:
+        names: Of formats, as in :mod:`vidmod.redacting.naming`. The first is what is written where nothing else is
+            asked for; empty for an image that cannot be written as what it is.
+        image: Whether it is an image, animated or not.
+        reason: Why the first is not the source's; None if it is.
+    """
+
+    names: list[str]
+    image: bool
+    reason: str | None
+
+
 class Packets(msgspec.Struct, frozen=True, tag="packets"):
     """Packets in order: pts, bytes, the beginning of their SHA-256, and whether they give a picture."""
 
@@ -148,6 +187,6 @@ class Pictures(msgspec.Struct, frozen=True, tag="pictures"):
     rows: list[tuple[int, float]]
 
 
-Reply = Probed | Failed | Working | Noted | Written | Cut | Rewritten | Packets | Pictures
+Reply = Probed | Failed | Working | Noted | Formats | Written | Cut | Rewritten | Packets | Pictures
 TaskType: Any = Task
 ReplyType: Any = Reply
