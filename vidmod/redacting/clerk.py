@@ -12,20 +12,27 @@ import msgspec
 
 from vidmod.containment import Limits
 from vidmod.errors import SourceError, VidmodError
-from vidmod.media import Probe
+from vidmod.media import Probe, VideoTrack
 from vidmod.messages import Failed, MediumSettings, Probed, ProbeTask, Working, decode, encode
 from vidmod.redacting.messages import (
     ROWS,
     Covering,
     CoverTask,
     Cut,
+    Formats,
+    FormatTask,
     Heard,
+    ImageTask,
+    ListTask,
     Noted,
+    Packets,
+    Pictures,
     Reply,
     ReplyType,
     RewriteTask,
     Rewritten,
     Task,
+    VerifyTask,
     Written,
 )
 from vidmod.workers import Ended, Message, Pool, Worker
@@ -99,7 +106,7 @@ class Office:
             event = self._listen(places)
             place, clerk = places[event.worker]
             reply = clerk.understood(event)
-            if isinstance(reply, Noted | Rewritten | Probed | Heard):
+            if isinstance(reply, Noted | Rewritten | Probed | Heard | Formats):
                 event.worker.expect(None)
                 del places[event.worker]
             else:
@@ -155,7 +162,27 @@ class Clerk:
         for start in range(0, len(rows), ROWS):
             list(self._ask(CoverTask(list(rows[start : start + ROWS]))))
 
-    def rewrite(self, task: RewriteTask, descriptor: int, max_bytes: int) -> Iterator[Rewritten]:
+    def packets(self, track: VideoTrack) -> Iterator[tuple[int | None, int, str, bool]]:
+        """Every packet of a stream: pts, bytes, the beginning of its SHA-256, and whether it gives a picture."""
+        for reply in self._ask(ListTask(track)):
+            if isinstance(reply, Packets):
+                yield from reply.rows
+
+    def pictures(self, task: VerifyTask) -> Iterator[tuple[int, float]]:
+        """Pictures of a stream: pts, and how far each is from being covered where it is to be."""
+        for reply in self._ask(task):
+            if isinstance(reply, Pictures):
+                yield from reply.rows
+
+    def formats(self, track: VideoTrack) -> Formats:
+        """As what the file can be written.
+
+        Raises:
+            SourceError: It cannot be written at all.
+        """
+        return next(reply for reply in self._ask(FormatTask(track)) if isinstance(reply, Formats))
+
+    def rewrite(self, task: RewriteTask | ImageTask, descriptor: int, max_bytes: int) -> Iterator[Rewritten]:
         """Have the file written anew.
 
         Args:

@@ -35,6 +35,7 @@ from vidmod.redacting.covering import Covered, Rules, combined, cover, end_pts, 
 from vidmod.redacting.messages import (
     Covering,
     Heard,
+    ImageTask,
     ListenTask,
     ListTask,
     Packets,
@@ -44,6 +45,8 @@ from vidmod.redacting.messages import (
     Task,
     VerifyTask,
 )
+from vidmod.redacting.naming import format_for
+from vidmod.redacting.stills import verify_image
 from vidmod.redacting.verifying import CopyError, Sent, check_packets, check_silence, check_times, tolerance_of
 from vidmod.redaction import SHAPES, STYLES
 from vidmod.scanning import Progress, Scanner
@@ -341,6 +344,10 @@ class _Job:
         self._extent = Span(0.0, 0.0)
         self._format: str | None = None
         self._slates: list[Span] = []
+        self._written_as = ""
+        self._image = False
+        self._unlisted: tuple[str, ...] = ()
+        self._size = (0, 0)
         self._unseen: list[Span] = []
 
     def close(self) -> None:
@@ -349,11 +356,18 @@ class _Job:
 
     def run(self) -> Redaction:
         self._check_output()
-        timeline = self._looked_through()
-        with Clerk(self._office, self._descriptor, shown_name(self._source)) as clerk, Aside(self._output) as aside:
-            track = _track_of(clerk.probe(), timeline)
+        with Clerk(self._office, self._descriptor, shown_name(self._source)) as clerk:
+            facts = clerk.probe()
+            self._choose_format(clerk, facts)
+            timeline = self._looked_through()
             self._slates = self._slated(timeline)
             covered, timeline = self._looked_closely(timeline)
+            return self._finished(clerk, facts, covered, timeline)
+
+    def _finished(self, clerk: Clerk, facts: Probe, covered: Covered, timeline: Timeline) -> Redaction:
+        """Write aside, verify, rename."""
+        with Aside(self._output) as aside:
+            track = _track_of(facts, timeline)
             base = track.time_base
             slated = [
                 (int(_fraction(span.start) // base), to_pts(_fraction(span.end), base))
@@ -508,6 +522,19 @@ class _Job:
             f"{self._source}: changed while it was read; nothing was written. Redact it again when it is whole."
         )
 
+    def _choose_format(self, clerk: Clerk, facts: Probe) -> None:
+        """As what to write, before any work that takes long.
+
+        Raises:
+            UsageError: The output's suffix promises something else.
+        """
+        track = next((row for row in facts.tracks if row.kind == "video"), None)
+        if track is None:
+            return
+        found = clerk.formats(track)
+        self._image, self._unlisted = found.image, facts.unlisted
+        self._written_as = format_for(self._output, found.names)
+
     # Finding ------------------------------------------------------------------------------------
 
     def _looked_through(self) -> Timeline:
@@ -540,7 +567,7 @@ class _Job:
         base = self._base = Fraction(video["time_base"])
         self._format = timeline.source["format"]
         turned = video["rotation"] in (90, -90)
-        size = (video["height"], video["width"]) if turned else (video["width"], video["height"])
+        size = self._size = (video["height"], video["width"]) if turned else (video["width"], video["height"])
         samples: dict[int, Sample] = {}
         further = tuple(self._stretches(timeline))
         covered, ahead = Covered((), (), (), ()), _AHEAD_SECONDS
@@ -664,6 +691,8 @@ class _Job:
         full: str | None,
     ) -> Rewritten:
         clerk.remember(covered.rows)
+        if self._image:
+            return self._write_image(clerk, track, covered, slated, aside)
         task = RewriteTask(
             track=track,
             touched=[*covered.touched, *self._beyond_account(track)],
@@ -677,10 +706,32 @@ class _Job:
             full=full is not None,
             threads=self._workers,
         )
-        most = os.fstat(self._descriptor).st_size * _MOST_TIMES + _MOST_MORE_BYTES
         self._progress("writing", 0.0)
-        written = next(iter(clerk.rewrite(task, aside.descriptor, most)))
+        written = next(iter(clerk.rewrite(task, aside.descriptor, self._most_bytes)))
+        # Where a packet did not fit, it is another format after all.
+        format_for(self._output, [written.format])
         return written if full is None else msgspec.structs.replace(written, full=full)
+
+    def _write_image(
+        self, clerk: Clerk, track: VideoTrack, covered: Covered, slated: Sequence[tuple[int, int]], aside: Aside
+    ) -> Rewritten:
+        task = ImageTask(
+            track=track,
+            format=self._written_as,
+            touched=list(covered.touched),
+            slated=list(slated),
+            style=self._settings.style,
+            shape=self._settings.shape,
+            crf=self._settings.crf,
+        )
+        self._progress("writing", 0.0)
+        written = next(iter(clerk.rewrite(task, aside.descriptor, self._most_bytes)))
+        left_out = [f"left out: {what}" for what in self._unlisted]
+        return msgspec.structs.replace(written, notes=[*written.notes, *left_out])
+
+    @property
+    def _most_bytes(self) -> int:
+        return os.fstat(self._descriptor).st_size * _MOST_TIMES + _MOST_MORE_BYTES
 
     # Verifying ----------------------------------------------------------------------------------
 
@@ -704,6 +755,9 @@ class _Job:
             readers = [
                 stack.enter_context(Clerk(self._office, descriptor, readers_name)) for _ in range(self._workers + 1)
             ]
+            if self._image:
+                clerks = clerk, readers[0]
+                return verify_image(self._output, clerks, track, covered, slated, written, self._size, self._settings)
             facts = readers[0].probe()
             mine = next((row for row in facts.tracks if row.kind == "video"), None)
             if mine is None or len(facts.tracks) != 1:

@@ -65,6 +65,30 @@ class RewriteTask(msgspec.Struct, frozen=True, tag="rewrite", kw_only=True):
     threads: int
 
 
+class FormatTask(msgspec.Struct, frozen=True, tag="format"):
+    """Say as what the file can be written. Answered by `Formats`; or `Failed`."""
+
+    track: VideoTrack
+
+
+class ImageTask(msgspec.Struct, frozen=True, tag="image", kw_only=True):
+    """Write an image anew. Answered by every `Written`, then `Rewritten`; or `Failed`.
+
+    Attributes:
+        track: Its picture.
+        format: One of those that `Formats` named.
+        touched, slated, style, shape, crf: As in `RewriteTask`.
+    """
+
+    track: VideoTrack
+    format: str
+    touched: list[tuple[int, int]]
+    slated: list[tuple[int, int]]
+    style: str
+    shape: str
+    crf: int | None
+
+
 class ListTask(msgspec.Struct, frozen=True, tag="list"):
     """Say what packets there are. Answered by every `Packets`, then `Noted`; or `Failed`."""
 
@@ -98,7 +122,7 @@ class ListenTask(msgspec.Struct, frozen=True, tag="listen", kw_only=True):
     muted: list[tuple[int, int]]
 
 
-Task = ProbeTask | CoverTask | RewriteTask | ListTask | VerifyTask | ListenTask
+Task = ProbeTask | CoverTask | FormatTask | RewriteTask | ImageTask | ListTask | VerifyTask | ListenTask
 
 
 class Noted(msgspec.Struct, frozen=True, tag="noted"):
@@ -172,6 +196,21 @@ class Rewritten(msgspec.Struct, frozen=True, tag="rewritten", kw_only=True):
     muted: list[MutedSound] = []
 
 
+class Formats(msgspec.Struct, frozen=True, tag="formats", kw_only=True):
+    """As what the file can be written.
+
+    Attributes:
+        names: Of formats, as in :mod:`vidmod.redacting.naming`. The first is what is written where nothing else is
+            asked for; empty for an image that cannot be written as what it is.
+        image: Whether it is an image, animated or not.
+        reason: Why the first is not the source's; None if it is.
+    """
+
+    names: list[str]
+    image: bool
+    reason: str | None
+
+
 class Packets(msgspec.Struct, frozen=True, tag="packets"):
     """Packets in order: pts, bytes, the beginning of their SHA-256, and whether they give a picture."""
 
@@ -190,6 +229,6 @@ class Heard(msgspec.Struct, frozen=True, tag="heard"):
     rows: list[tuple[int, float, float, int]]
 
 
-Reply = Probed | Failed | Working | Noted | Written | Cut | Rewritten | Packets | Pictures | Heard
+Reply = Probed | Failed | Working | Noted | Formats | Written | Cut | Rewritten | Packets | Pictures | Heard
 TaskType: Any = Task
 ReplyType: Any = Reply

@@ -18,15 +18,18 @@ from vidmod import redaction
 from vidmod.allocation import return_free_memory
 from vidmod.errors import OutputError, SourceError, UsageError
 from vidmod.media import loaded as _loaded  # noqa: F401
+from vidmod.media.canvas import plain
 from vidmod.media.demuxer import Demuxer
 from vidmod.media.encoding import DEFAULT_PRESET
 from vidmod.media.frame import Raster
+from vidmod.media.groups import codec_of
 from vidmod.media.listening import listen
-from vidmod.media.muxer import Dropped
+from vidmod.media.muxer import Dropped, output_format
 from vidmod.media.packets import holds_picture
 from vidmod.media.reader import Reader
 from vidmod.media.rewriting import Plan, rewrite
-from vidmod.media.source import probe
+from vidmod.media.source import open_container, probe
+from vidmod.media.still import image_formats, rewrite_image
 from vidmod.messages import Failed, MediumSettings, Probed, ProbeTask, Working, decode, encode
 from vidmod.outlet import Outlet
 from vidmod.redacting.messages import (
@@ -34,7 +37,10 @@ from vidmod.redacting.messages import (
     Covering,
     CoverTask,
     Cut,
+    Formats,
+    FormatTask,
     Heard,
+    ImageTask,
     LeftOut,
     ListenTask,
     ListTask,
@@ -85,6 +91,10 @@ class _Writing:
                     case CoverTask():
                         self._covers.update((row.pts, row) for row in task.rows)
                         self._send(Noted())
+                    case FormatTask():
+                        self._formats(task)
+                    case ImageTask():
+                        self._rewrite_image(task)
                     case ListTask():
                         self._list(task)
                     case RewriteTask():
@@ -153,6 +163,44 @@ class _Writing:
             )
         )
 
+    def _formats(self, task: FormatTask) -> None:
+        with open_container(self._medium) as container:
+            names = image_formats(self._medium, container, task.track)
+            if names:
+                self._send(Formats(names=list(names), image=True, reason=None))
+                return
+            stream = next(item for item in container.streams.video if item.index == task.track.index)
+            name, reason = output_format(self._medium, container, stream, codec_of(task.track.codec))
+        self._send(Formats(names=[name], image=False, reason=reason))
+
+    def _rewrite_image(self, task: ImageTask) -> None:
+        outlet = Outlet(self._link, self._hand_over, lambda at: self._send(Cut(at)))
+        touched = (*task.touched, *task.slated)
+
+        def draw(picture: Any, pts: int) -> bool:
+            if not any(start <= pts < end for start, end in touched):
+                return False
+            self._draw(Raster.of(picture), pts, task)
+            return True
+
+        done = rewrite_image(
+            self._medium, task.track, cast("BinaryIO", outlet), task.format, draw, crf=task.crf, alive=self._show_life
+        )
+        outlet.flush()
+        self._send(
+            Rewritten(
+                format=done.format,
+                encoder=done.encoder,
+                copied=0,
+                encoded=done.pictures,
+                drawn=len(done.drawn),
+                spans=list(done.drawn),
+                full="images always are",
+                lost=done.lost,
+                notes=list(done.notes),
+            )
+        )
+
     def _hand_over(self, slot: int, at: int, size: int) -> None:
         self._send(Written(slot=slot, at=at, size=size))
 
@@ -162,7 +210,7 @@ class _Writing:
             self._spoke = now
             self._send(Working())
 
-    def _draw(self, raster: Raster, pts: int, task: RewriteTask) -> None:
+    def _draw(self, raster: Raster, pts: int, task: RewriteTask | ImageTask) -> None:
         covering = None if any(start <= pts < end for start, end in task.slated) else self._covers.get(pts)
         layout, planes = _canvas(raster)
         # A picture to change of which nothing is known is one that nobody has seen.
@@ -180,7 +228,8 @@ class _Writing:
                 if task.start is not None and frame.pts < task.start:
                     continue  # shown into the part, begun before it
                 whole = any(start <= frame.pts < end for start, end in task.slated)
-                rows.append((frame.pts, self._deviation(Raster.of(frame.picture), frame.pts, task, whole=whole)))
+                shown = frame.picture if frame.picture.format.name in redaction.FORMATS else plain(frame.picture)
+                rows.append((frame.pts, self._deviation(Raster.of(shown), frame.pts, task, whole=whole)))
                 if len(rows) == ROWS:
                     self._send(Pictures(rows))
                     rows = []
