@@ -19,6 +19,7 @@ ORDER = (
     "allocation",
     "schema",
     "timebase",
+    "cuts",
     "outputs",
     "digest",
     "media",

@@ -5,10 +5,8 @@ Read from the packets alone, to find which groups have to be encoded again and w
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from operator import itemgetter
 from typing import Any
 
 from av.packet import Packet
@@ -49,6 +47,8 @@ class Group:
         depth: By how many pictures an encoder may reorder so that its packets fit into the decoding
             times of those that they replace.
         flaw: Why it cannot be encoded apart; None if it can. For people.
+        times: When its pictures are shown, in that order; empty where groups were joined.
+        slots: Its decoding times, in that order.
     """
 
     first: int
@@ -58,6 +58,8 @@ class Group:
     pictures: int
     depth: int
     flaw: str | None = None
+    times: tuple[int, ...] = ()
+    slots: tuple[int | None, ...] = ()
 
     def joined(self, following: Group) -> Group:
         """The two as one; their decoding times follow each other, so the smaller depth holds for both."""
@@ -70,14 +72,6 @@ class Group:
             min(self.depth, following.depth),
             self.flaw or following.flaw,
         )
-
-
-def overlaps(spans: Sequence[tuple[int, int]], start: int, end: int) -> bool:
-    """Whether [start, end) overlaps any of some sorted, disjoint spans."""
-    place = bisect_right(spans, start, key=itemgetter(0)) - 1
-    if place >= 0 and spans[place][1] > start:
-        return True
-    return place + 1 < len(spans) and spans[place + 1][0] < end
 
 
 @dataclass(slots=True)
@@ -231,4 +225,14 @@ class Groups:
         end = (
             following if following is not None else high + max(1, group.last_duration or self._track.frame_duration_pts)
         )
-        return Group(group.first, group.count, low, end, len(group.times), depth, group.flaw)
+        return Group(
+            group.first,
+            group.count,
+            low,
+            end,
+            len(group.times),
+            depth,
+            group.flaw,
+            tuple(sorted(group.times)),
+            tuple(group.slots),
+        )

@@ -94,6 +94,9 @@ class Muxer:
         time_base: Of the picture stream; MP4 keeps it if it is one over an integer.
         metadata: Whether titles, places, dates and the like are copied.
 
+    Attributes:
+        unfit: Streams that are never kept.
+
     Raises:
         OutputError: It cannot be written to.
     """
@@ -101,6 +104,7 @@ class Muxer:
     def __init__(self, output: BinaryIO, format_name: str, time_base: Fraction, *, metadata: bool) -> None:
         self.format_name = format_name
         self.dropped: list[Dropped] = []
+        self.unfit: frozenset[int] = frozenset()
         self.lost_packets = 0
         self._metadata = metadata
         self._streams: dict[int, Stream] = {}
@@ -157,13 +161,20 @@ class Muxer:
         for stream in streams:
             asked = stream.index in wanted if wanted is not None else stream.type == "audio"
             why = "not asked for" if wanted is not None else _why_dropped(stream)
-            if asked:
+            if asked and stream.index in self.unfit:
+                why = "its packets do not say when they are heard, so that it cannot be cut"
+            elif asked:
                 try:
                     self.copy_stream(stream)
                     continue
                 except ValueError:
                     why = f"{self.format_name} cannot hold it"
             self.dropped.append(Dropped(stream.index, stream.type, why))
+
+    @property
+    def sources(self) -> tuple[int, ...]:
+        """For every stream of the output, which one of the source it is."""
+        return tuple(self._streams)
 
     def holds(self, index: int) -> bool:
         """Whether a stream of the source has a place in the output."""
