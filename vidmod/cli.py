@@ -337,10 +337,10 @@ def judge(
 )
 @click.option(
     "--segments",
-    type=click.Choice(["boxes", "slate"]),
+    type=click.Choice(["boxes", "slate", "cut"]),
     default="boxes",
     show_default=True,
-    help="Cover what was found, or the whole picture all the while.",
+    help="Cover what was found, or the whole picture all the while, or cut that while out, with its sound.",
 )
 @click.option("--crf", type=int, help="Quality of what is encoded; lower is better.  [default: fits the codec]")
 @click.option("--preset", help="Speed of the encoder, in x264's words.  [default: veryfast]")

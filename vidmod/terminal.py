@@ -174,11 +174,22 @@ def redaction(done: Redaction, output: str) -> RenderableType:
     head = Text()
     head.append(output if output.isprintable() else repr(output), style="bold")
     seconds = sum(span.length for span in done.spans)
-    head.append(f"  {done.covered_pictures} pictures covered in {len(done.spans)} spans, {seconds:.1f} s", style="dim")
+    what = f"{done.covered_pictures} pictures covered in {len(done.spans)} spans, {seconds:.1f} s"
+    if done.cuts:
+        what = (
+            f"{written.cut_pictures} pictures removed in {len(done.cuts.spans)} cuts, {float(done.cuts.length):.1f} s"
+        )
+    head.append(f"  {what}", style="dim")
     how = f"  {written.encoded} pictures encoded again ({written.encoder}), {written.copied} packets copied"
     if written.full is not None:
         how = f"  every picture encoded again ({written.encoder}): {written.full}"
-    lines = [head, Text(how if written.encoded else "  nothing to cover: every packet copied", style="dim")]
+    lines = [
+        head,
+        Text(
+            how if written.encoded else f"  nothing to {'encode' if done.cuts else 'cover'}: every packet copied",
+            style="dim",
+        ),
+    ]
     lines += [Text(f"  {note}", style="yellow") for note in written.notes]
     lines += [Text(f"  verified: {check}", style="dim") for check in done.checks]
     if not done.checks:

@@ -11,16 +11,19 @@ from typing import Any, Self
 import msgspec
 
 from vidmod.containment import Limits
-from vidmod.errors import SourceError
+from vidmod.errors import OutputError, SourceError
 from vidmod.media import Probe, VideoTrack
 from vidmod.messages import Failed, Probed, ProbeTask, Working, decode, encode
 from vidmod.redacting.messages import (
     Covering,
     CoverTask,
     Cut,
+    ListOthersTask,
     ListTask,
     Noted,
     OpenSettings,
+    OtherPacket,
+    OtherPackets,
     Packets,
     Pictures,
     Reply,
@@ -127,6 +130,12 @@ class Clerk:
             if isinstance(reply, Packets):
                 yield from reply.rows
 
+    def other_packets(self) -> Iterator[OtherPacket]:
+        """Every packet of the streams that are no pictures."""
+        for reply in self._ask(ListOthersTask()):
+            if isinstance(reply, OtherPackets):
+                yield from reply.rows
+
     def pictures(self, task: VerifyTask) -> Iterator[tuple[int, float]]:
         """Every picture of a stream: pts, and how far it is from being covered where it is to be."""
         for reply in self._ask(task):
@@ -161,6 +170,7 @@ class Clerk:
 
         Raises:
             SourceError: It cannot be done, or the worker did not survive it.
+            OutputError: Nothing can be written.
         """
         self._worker.send(encode(task))
         while True:
@@ -173,7 +183,7 @@ class Clerk:
             if isinstance(reply, Noted | Rewritten | Probed | Failed):
                 self._worker.expect(None)
             if isinstance(reply, Failed):
-                raise SourceError(reply.message)
+                raise (OutputError if reply.kind == OutputError.__name__ else SourceError)(reply.message)
             if not isinstance(reply, Working | Noted):
                 yield reply
             if isinstance(reply, Noted | Rewritten | Probed):

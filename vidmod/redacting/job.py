@@ -7,7 +7,7 @@ import datetime
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from vidmod._version import __version__
+from vidmod.cuts import Cuts
 from vidmod.digest import Digest
 from vidmod.errors import (
     OutputError,
@@ -32,7 +33,16 @@ from vidmod.redacting.aside import Aside
 from vidmod.redacting.clerk import Clerk, Office
 from vidmod.redacting.covering import Covered, Rules, cover, end_pts, joined, merged, still_visible
 from vidmod.redacting.messages import Covering, RewriteTask, Rewritten, VerifyTask
-from vidmod.redacting.verifying import CopyError, Sent, check_packets, check_times, tolerance_of
+from vidmod.redacting.verifying import (
+    CopyError,
+    Sent,
+    check_cuts,
+    check_others,
+    check_packets,
+    check_times,
+    cuts_of,
+    tolerance_of,
+)
 from vidmod.redaction import SHAPES, STYLES
 from vidmod.scanning import Progress, Scanner
 from vidmod.settings import ScanSettings
@@ -41,7 +51,7 @@ from vidmod.timebase import Span, format_time, to_pts, to_seconds, union
 from vidmod.timeline import Json, Sample, Segment, Timeline
 from vidmod.tracking import Tracking
 
-SEGMENT_MODES = ("boxes", "slate")
+SEGMENT_MODES = ("boxes", "slate", "cut")
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow")
 _WORST_CRF = 63
 # What a reviewer's segment may be off by, beyond what lies between two samples.
@@ -64,7 +74,8 @@ class RedactSettings:
         style: `fill`, `mosaic` or `blur`. Only `fill` cannot be undone.
         shape: `box` or `ellipse`.
         margin: How much wider and higher than what was found a covered region is, as a share of its size.
-        segments: `boxes` covers what was found where it was found; `slate` the whole picture all the while.
+        segments: `boxes` covers what was found where it was found; `slate` the whole picture all the while; `cut`
+            removes that while, sound and all.
         crf, preset: Of the encoder; None for what fits the source.
         full_reencode: Encode every picture, not only groups that have changed.
         verify: Decode the output, compare it with the source, and look at it again.
@@ -102,6 +113,7 @@ class Redaction:
         covered_pictures: Pictures of which something is covered.
         written: How the file was written.
         spans: When something is covered, in seconds.
+        cuts: What was removed, in the source's seconds.
         checks: In words, what was verified; none if nothing was.
         settings: How it was asked for.
         output: The new file's `name`, `sha256` and `size_bytes`.
@@ -114,6 +126,7 @@ class Redaction:
     checks: tuple[str, ...]
     settings: RedactSettings
     output: Json
+    cuts: Cuts = field(default_factory=Cuts)
 
     def as_document(self) -> Json:
         """The JSON document that lies beside the output."""
@@ -135,6 +148,17 @@ class Redaction:
             "segments": settings.segments,
             "covered_pictures": self.covered_pictures,
             "covered": [{"start_seconds": span.start, "end_seconds": span.end} for span in self.spans],
+            "cut": [
+                {
+                    "start_seconds": to_seconds(start, Fraction(1)),
+                    "end_seconds": to_seconds(end, Fraction(1)),
+                    "output_seconds": to_seconds(self.cuts.shifted(start), Fraction(1)),
+                }
+                for start, end in self.cuts.spans
+            ],
+            "cut_seconds": to_seconds(self.cuts.length, Fraction(1)),
+            "cut_pictures": written.cut_pictures,
+            "cut_packets_of_other_streams": written.cut_packets,
             "written": {
                 "format": written.format,
                 "encoder": written.encoder,
@@ -284,7 +308,9 @@ class _Job:
             aside.finish()
         base = track.time_base
         spans = [Span(to_seconds(start, base), to_seconds(end, base)) for start, end in (*covered.touched, *slated)]
-        return Redaction(timeline, written.drawn, written, tuple(union(spans)), checks, self._settings, output)
+        cuts = cuts_of(written, base)
+        shown = () if self._cutting else tuple(union(spans))
+        return Redaction(timeline, written.drawn, written, shown, checks, self._settings, output, cuts)
 
     def _written(
         self, clerk: Clerk, track: VideoTrack, covered: Covered, slated: Sequence[tuple[int, int]], aside: Aside
@@ -308,10 +334,11 @@ class _Job:
                 full = str(exc).partition(": ")[2].rstrip(".")
                 aside.empty()
                 continue
-            more = self._looked_again(covered, slated, track, aside)
+            more = self._looked_again(covered, slated, track, written, aside)
             rounds += 1
             if not more.rows:
-                return covered, written, (*checks, f"models find nothing more in what was covered (round {rounds})")
+                where = "beside what was cut" if self._cutting else "in what was covered"
+                return covered, written, (*checks, f"models find nothing more {where} (round {rounds})")
             if rounds == _MOST_ROUNDS:
                 seen = format_time(float(more.rows[0].pts * track.time_base))
                 raise OutputError(
@@ -325,19 +352,34 @@ class _Job:
             aside.empty()
 
     def _looked_again(
-        self, covered: Covered, slated: Sequence[tuple[int, int]], track: VideoTrack, aside: Aside
+        self,
+        covered: Covered,
+        slated: Sequence[tuple[int, int]],
+        track: VideoTrack,
+        written: Rewritten,
+        aside: Aside,
     ) -> Covered:
-        """What models still find in the output, around what was covered."""
+        """What models still find in the output, around what was covered, or on both sides of what was cut."""
         base = track.time_base
+        cuts = cuts_of(written, base)
         spans = [
-            Span(to_seconds(start, base) - _BESIDE_SECONDS, to_seconds(end, base) + _BESIDE_SECONDS)
+            Span(
+                to_seconds(cuts.shifted(start * base), Fraction(1)) - _BESIDE_SECONDS,
+                to_seconds(cuts.shifted(end * base), Fraction(1)) + _BESIDE_SECONDS,
+            )
             for start, end in (*covered.touched, *slated)
         ]
         samples = self._dense(union(spans), aside.path, "looking again") if spans else {}
+        samples = dict(_restored(sample, cuts, base) for sample in samples.values())
         rules = self._rules()
-        found = still_visible([samples[pts] for pts in sorted(samples)], covered.rows, rules)
+        known = () if self._cutting else covered.rows
+        found = still_visible([samples[pts] for pts in sorted(samples)], known, rules)
         touched = [(row.pts, end_pts(samples[row.pts], base)) for row in found]
         return Covered(tuple(found), tuple(joined(touched)), (), ())
+
+    @property
+    def _cutting(self) -> bool:
+        return self._settings.segments == "cut"
 
     @property
     def _office(self) -> Office:
@@ -408,7 +450,7 @@ class _Job:
         return Rules(
             targets=self._targets,
             tracking=self._tracking,
-            slate=self._settings.segments == "slate",
+            slate=self._settings.segments != "boxes",
             truth=None if self._given is None else tuple(self._accepted()),
             drawn=() if self._given is None else self._given.tracks,
             reach=self._reach,
@@ -491,10 +533,12 @@ class _Job:
         full: str | None,
     ) -> Rewritten:
         clerk.remember(covered.rows)
+        cuts = _all_of(covered, slated) if self._cutting else []
         task = RewriteTask(
             track=track,
-            touched=list(covered.touched),
-            slated=list(slated),
+            touched=[] if self._cutting else list(covered.touched),
+            slated=[] if self._cutting else list(slated),
+            cuts=cuts,
             style=self._settings.style,
             shape=self._settings.shape,
             crf=self._settings.crf,
@@ -529,13 +573,17 @@ class _Job:
             mine = next((row for row in facts.tracks if row.kind == "video"), None)
             if mine is None or len(facts.tracks) != 1:
                 raise OutputError(f"{self._output}: {len(facts.tracks)} picture streams were written, not one.")
-            reader.remember(_rebased(covered.rows, track, mine))
+            if not self._cutting:
+                reader.remember(_rebased(covered.rows, track, mine))
             factor = track.time_base / mine.time_base
-            whole = [(round(start * factor), round(end * factor)) for start, end in slated]
+            whole = [(round(start * factor), round(end * factor)) for start, end in slated if not self._cutting]
             task = VerifyTask(track=mine, slated=whole, style=self._settings.style, shape=self._settings.shape)
             deviations = {pts * mine.time_base: level for pts, level in reader.pictures(task)}
             theirs = [Sent(track.time_base, *row) for row in clerk.packets(track) if row[0] is not None]
             ours = [Sent(mine.time_base, *row) for row in reader.packets(mine) if row[0] is not None]
+            if self._cutting:
+                asked, sent = _all_of(covered, slated), (theirs, ours)
+                return self._verified_cut(clerk, reader, track, asked, written, sent, set(deviations))
         worst = max(deviations.values(), default=0.0)
         if worst > tolerance_of(written.encoder, self._settings.crf):
             at = next(time for time, level in deviations.items() if level == worst)
@@ -545,6 +593,41 @@ class _Job:
         checks.append(check_times(name, theirs, set(deviations), written, timed=self._format != "avi"))
         checks.append(check_packets(name, theirs, ours, track.time_base, written))
         return tuple(checks)
+
+    def _verified_cut(
+        self,
+        clerk: Clerk,
+        reader: Clerk,
+        track: VideoTrack,
+        asked: Sequence[tuple[int, int]],
+        written: Rewritten,
+        sent: tuple[Sequence[Sent], Sequence[Sent]],
+        shown: Collection[Fraction],
+    ) -> tuple[str, ...]:
+        """Hold a file of which something was cut against its source.
+
+        Raises:
+            OutputError: It is not what remains of it.
+        """
+        name, (theirs, ours) = str(self._output), sent
+        cuts = check_cuts(name, theirs, asked, track.time_base, written)
+        return (
+            f"{len(shown)} pictures decoded, {len(cuts.spans)} cuts of {float(cuts.length):.3f} s in all",
+            check_times(name, theirs, shown, written, timed=self._format != "avi", cuts=cuts),
+            check_packets(name, theirs, ours, track.time_base, written, cuts),
+            check_others(name, clerk.other_packets(), reader.other_packets(), written, cuts),
+        )
+
+
+def _all_of(covered: Covered, slated: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """When anything is to be covered at all."""
+    return joined(sorted((*covered.touched, *slated)))
+
+
+def _restored(sample: Sample, cuts: Cuts, base: Fraction) -> tuple[int, Sample]:
+    """A sample of the output, at its picture's time in the source."""
+    pts = round(cuts.restored(sample.pts * base) / base)
+    return pts, dataclasses.replace(sample, pts=pts, time_seconds=to_seconds(pts, base))
 
 
 def _track_of(facts: Probe, timeline: Timeline) -> VideoTrack:

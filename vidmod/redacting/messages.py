@@ -5,6 +5,7 @@ As in :mod:`vidmod.messages`, replies come from a process that parsed an untrust
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import msgspec
@@ -57,6 +58,7 @@ class RewriteTask(msgspec.Struct, frozen=True, tag="rewrite", kw_only=True):
         crf, preset: Of the encoder; None for what fits the source.
         full: Encode every picture.
         threads: Of the encoder.
+        cuts: What is removed instead, [start, end) in its time base.
     """
 
     track: VideoTrack
@@ -68,12 +70,17 @@ class RewriteTask(msgspec.Struct, frozen=True, tag="rewrite", kw_only=True):
     preset: str | None
     full: bool
     threads: int
+    cuts: list[tuple[int, int]] = []
 
 
 class ListTask(msgspec.Struct, frozen=True, tag="list"):
     """Say what packets there are. Answered by every `Packets`, then `Noted`; or `Failed`."""
 
     track: VideoTrack
+
+
+class ListOthersTask(msgspec.Struct, frozen=True, tag="list-others"):
+    """Say what packets of no picture stream there are. Answered by every `OtherPackets`, then `Noted`; or `Failed`."""
 
 
 class VerifyTask(msgspec.Struct, frozen=True, tag="verify", kw_only=True):
@@ -85,7 +92,7 @@ class VerifyTask(msgspec.Struct, frozen=True, tag="verify", kw_only=True):
     shape: str
 
 
-Task = ProbeTask | CoverTask | RewriteTask | ListTask | VerifyTask
+Task = ProbeTask | CoverTask | RewriteTask | ListTask | ListOthersTask | VerifyTask
 
 
 class Noted(msgspec.Struct, frozen=True, tag="noted"):
@@ -123,6 +130,9 @@ class Rewritten(msgspec.Struct, frozen=True, tag="rewritten", kw_only=True):
         full: Why everything was encoded again; None where only groups were.
         lost: Pictures that could not be decoded, and are left out.
         notes: In words, what was left out, and what else should be known.
+        cuts: What was removed, in the stream's time base: spans, begin and end of :class:`vidmod.cuts.Cuts`.
+        cut_pictures, cut_packets: How many pictures, and packets of other streams, were removed.
+        streams: For every stream of the output, which one of the source it is.
     """
 
     format: str
@@ -134,6 +144,10 @@ class Rewritten(msgspec.Struct, frozen=True, tag="rewritten", kw_only=True):
     full: str | None
     lost: int
     notes: list[str]
+    cuts: tuple[list[tuple[int, int]], int | None, int | None] = ([], None, None)
+    cut_pictures: int = 0
+    cut_packets: int = 0
+    streams: list[int] = []
 
 
 class Packets(msgspec.Struct, frozen=True, tag="packets"):
@@ -142,12 +156,39 @@ class Packets(msgspec.Struct, frozen=True, tag="packets"):
     rows: list[tuple[int | None, int, str, bool]]
 
 
+class OtherPacket(msgspec.Struct, frozen=True, array_like=True):
+    """A packet of another stream than the pictures'.
+
+    Attributes:
+        stream: Its number in the file.
+        time: Its presentation time, in seconds.
+        start, end: From when to when it has to do with what is heard or seen, in seconds.
+        unit: The stream's time base.
+        size, digest: Of its bytes; the beginning of their SHA-256, empty where a container has samples and no packets
+            (PCM), so that others may be read than were written.
+    """
+
+    stream: int
+    time: Fraction
+    start: Fraction
+    end: Fraction
+    unit: Fraction
+    size: int
+    digest: str
+
+
+class OtherPackets(msgspec.Struct, frozen=True, tag="other-packets"):
+    """Packets of other streams, in the file's order."""
+
+    rows: list[OtherPacket]
+
+
 class Pictures(msgspec.Struct, frozen=True, tag="pictures"):
     """Pictures in order: pts, and by how many of 255 levels what is covered differs from the cover at worst."""
 
     rows: list[tuple[int, float]]
 
 
-Reply = Probed | Failed | Working | Noted | Written | Cut | Rewritten | Packets | Pictures
+Reply = Probed | Failed | Working | Noted | Written | Cut | Rewritten | Packets | OtherPackets | Pictures
 TaskType: Any = Task
 ReplyType: Any = Reply

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
@@ -20,6 +21,7 @@ from vidmod.media import loaded as _loaded  # noqa: F401
 from vidmod.media.demuxer import Demuxer
 from vidmod.media.encoding import DEFAULT_PRESET
 from vidmod.media.frame import Raster
+from vidmod.media.others import is_loose, lasting, other_packets
 from vidmod.media.packets import holds_picture
 from vidmod.media.reader import Reader
 from vidmod.media.rewriting import Plan, rewrite
@@ -30,9 +32,12 @@ from vidmod.redacting.messages import (
     Covering,
     CoverTask,
     Cut,
+    ListOthersTask,
     ListTask,
     Noted,
     OpenSettings,
+    OtherPacket,
+    OtherPackets,
     Packets,
     Pictures,
     RewriteTask,
@@ -85,6 +90,8 @@ class _Writing:
                         self._send(Noted())
                     case ListTask():
                         self._list(task)
+                    case ListOthersTask():
+                        self._list_others()
                     case RewriteTask():
                         self._rewrite(task)
                     case VerifyTask():
@@ -109,6 +116,19 @@ class _Writing:
         self._send(Packets(rows))
         self._send(Noted())
 
+    def _list_others(self) -> None:
+        rows: list[OtherPacket] = []
+        for packet, time_seconds in other_packets(self._medium):
+            digest = "" if is_loose(packet) else hashlib.sha256(memoryview(packet)).hexdigest()[:_DIGEST_CHARACTERS]
+            unit = packet.time_base or Fraction(1)
+            start, end = lasting(packet, time_seconds)
+            rows.append(OtherPacket(packet.stream_index, time_seconds, start, end, unit, packet.size, digest))
+            if len(rows) == _ROWS:
+                self._send(OtherPackets(rows))
+                rows = []
+        self._send(OtherPackets(rows))
+        self._send(Noted())
+
     def _rewrite(self, task: RewriteTask) -> None:
         outlet = Outlet(self._link, self._hand_over, lambda at: self._send(Cut(at)))
         plan = Plan(
@@ -117,6 +137,7 @@ class _Writing:
             preset=DEFAULT_PRESET if task.preset is None else task.preset,
             full=task.full,
             threads=task.threads,
+            cuts=tuple(Span(start, end) for start, end in task.cuts),
         )
 
         def draw(picture: Any, pts: int) -> None:
@@ -137,6 +158,10 @@ class _Writing:
                 full=(done.reason or "asked for") if done.full else None,
                 lost=done.lost_pictures,
                 notes=notes,
+                cuts=done.cuts.in_pts(task.track.time_base),
+                cut_pictures=done.cut_pictures,
+                cut_packets=done.cut_packets,
+                streams=list(done.streams),
             )
         )
 
