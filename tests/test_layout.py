@@ -20,6 +20,7 @@ ORDER = (
     "closing",
     "schema",
     "timebase",
+    "cuts",
     "outputs",
     "digest",
     "predictions",

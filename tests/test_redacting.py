@@ -10,22 +10,35 @@ import subprocess
 import sys
 from collections.abc import Callable
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
 import av
+import msgspec
 import numpy as np
 import pytest
 from av.audio.stream import AudioStream
 
 from tests.networks import write_classifier, write_detector
+from vidmod.cuts import Cuts
 from vidmod.errors import NotVideoError, OutputError, TimelineError, UsageError
 from vidmod.media import encoding, muxer
 from vidmod.messages import Json
 from vidmod.redacting import job
 from vidmod.redacting.job import Redaction, Redactor, RedactSettings
-from vidmod.redacting.messages import Covering, Rewritten
-from vidmod.redacting.verifying import CopyError, Sent, check_packets, check_silence, check_times, tolerance_of
+from vidmod.redacting.messages import Covering, OtherPacket, Rewritten
+from vidmod.redacting.verifying import (
+    CopyError,
+    Sent,
+    check_cuts,
+    check_others,
+    check_packets,
+    check_silence,
+    check_times,
+    cuts_of,
+    tolerance_of,
+)
 from vidmod.redaction import SILENT_PEAK
 from vidmod.scanning import Scanner, ScanSettings
 from vidmod.timeline import Segment, Timeline
@@ -36,14 +49,15 @@ TICK = Fraction(1, 512 * RATE)
 BOX = (slice(0, 160), slice(0, 160))
 
 
-def make_film(path: Path, bright: range = BRIGHT, *, red: range = range(0)) -> Path:
-    """A dark film whose noise moves, with a white spot in some pictures, or all of it red."""
+def make_film(path: Path, bright: range = BRIGHT, *, red: range = range(0), sound: bool = False) -> Path:
+    """A dark film whose noise moves, with a white spot in some pictures, or all of it red; and noise to hear."""
     chance = np.random.default_rng(0)
     with av.open(str(path), "w") as output:
         stream = output.add_stream("libx264", rate=RATE)
         stream.width, stream.height, stream.pix_fmt = 320, 180, "yuv420p"
         stream.codec_context.gop_size = RATE
         stream.options = {"x264-params": "scenecut=0"}
+        heard = output.add_stream("aac", rate=48_000) if sound else None
         for number in range(COUNT):
             picture = np.empty((180, 320, 3), np.uint8)
             picture[:] = np.linspace(30, 60, 320)[None, :, None] + chance.integers(0, 9, (180, 320, 1), np.uint8)
@@ -53,6 +67,11 @@ def make_film(path: Path, bright: range = BRIGHT, *, red: range = range(0)) -> P
                 picture[:] = (200, 0, 0)
             output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         output.mux(stream.encode(None))
+        if heard is not None:
+            noise = np.random.default_rng(1).normal(0, 0.1, (1, 48_000 * COUNT // RATE)).astype(np.float32)
+            frame = av.AudioFrame.from_ndarray(noise, format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = 48_000, 0
+            output.mux([*heard.encode(frame), *heard.encode(None)])
     return path
 
 
@@ -344,6 +363,84 @@ class TestKeeping:
             RedactSettings(keep=("covers",))
 
 
+class TestCutting:
+    def test_what_was_found_is_gone_and_the_rest_as_it_was(self, film: Path, tmp_path: Path, redact: Redact) -> None:
+        output = tmp_path / "short.mp4"
+        done = redact(film, output, labels=["BRIGHT"], segments="cut")
+        ((start, end),) = done.cuts.spans
+        first, last = int(start * RATE), int(end * RATE)
+        assert first <= BRIGHT.start
+        assert last >= BRIGHT.stop
+        before, after = list(pictures(film).values()), pictures(output)
+        assert list(after) == [Fraction(number, RATE) for number in range(COUNT - (last - first))]
+        remain = before[:first] + before[last:]
+        assert all(np.abs(old.astype(int) - new).mean() < 2 for old, new in zip(remain, after.values(), strict=True))
+        same = [np.array_equal(old, new) for old, new in zip(remain, after.values(), strict=True)]
+        assert sum(same) >= COUNT - 3 * RATE
+        assert done.written.copied == COUNT - RATE * len({number // RATE for number in range(first, last)})
+        assert done.written.cut_pictures == last - first
+        assert len(done.checks) == 5
+        document: Json = done.as_document()
+        assert document["cut"] == [
+            {"start_seconds": float(start), "end_seconds": float(end), "output_seconds": float(start)}
+        ]
+        assert (document["cut_seconds"], document["covered"]) == (pytest.approx(float(end - start)), [])
+
+    def test_what_a_reviewer_left_is_cut_with_its_sound(
+        self, tmp_path: Path, redact: Redact, models: tuple[str, ...]
+    ) -> None:
+        source, output = make_film(tmp_path / "film.mp4", range(0), sound=True), tmp_path / "short.mp4"
+        with Scanner(ScanSettings(models=models)) as scanner:
+            timeline = scanner.scan(source)
+        rows = [(0.0, 0.5), (2.41, 2.87), (4.0, 5.2)]
+        segments = [
+            Segment(f"s{at}", "BRIGHT", "block", "cover", at, end, 1.0, 1.0, {"BRIGHT": 1.0}) for at, end in rows
+        ]
+        reviewed = dataclasses.replace(timeline, segments=tuple(segments))
+        done = redact(source, output, reviewed, labels=["BRIGHT"], segments="cut")
+        # To whole pictures, outward.
+        whole = ((0, 13), (60, 72), (100, 130))
+        assert done.cuts.spans == tuple((Fraction(first, RATE), Fraction(last, RATE)) for first, last in whole)
+        assert len(pictures(output)) == COUNT - 13 - 12 - 30
+        before, after = (list(pictures(path).values()) for path in (source, output))
+        numbers = [number for number in range(COUNT) if not any(first <= number < last for first, last in whole)]
+        found = [min(range(COUNT), key=lambda n: np.abs(before[n].astype(int) - new).mean()) for new in after]
+        assert found == numbers
+        assert [row["output_seconds"] for row in done.as_document()["cut"]] == [0.0, 1.88, 3.0]
+        with av.open(str(output)) as container:
+            sound = [packet.pts * packet.time_base for packet in container.demux(audio=0) if packet.pts is not None]
+        # In each cut no packet, in between one after the other.
+        gaps = [(a, b) for a, b in pairwise(sound) if b - a > Fraction(1024, 48_000)]
+        assert [round(float(b), 1) for _, b in gaps] == [1.9, 3.0]
+        assert done.written.cut_packets > 40
+        assert "packets of other streams equal the source's" in done.checks[3]
+
+    def test_nothing_is_left(self, film: Path, tmp_path: Path, redact: Redact, scanned: Timeline) -> None:
+        segment = Segment("s1", "BRIGHT", "block", "cover", 0.0, 6.0, 1.0, 1.0, {"BRIGHT": 1.0})
+        corrected = dataclasses.replace(scanned, segments=(segment,), streams=_without_samples(scanned))
+        with pytest.raises(OutputError, match="nothing is left"):
+            redact(film, tmp_path / "short.mp4", corrected, labels=["BRIGHT"], segments="cut")
+        assert list(tmp_path.iterdir()) == []
+
+    def test_what_still_shows_beside_a_cut_is_cut_in_a_second_round(
+        self, film: Path, tmp_path: Path, redact: Redact, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        known = []
+
+        def see(samples: Any, rows: Any, _rules: Any) -> list[Covering]:
+            known.append((rows, [sample.pts // 512 for sample in samples]))
+            return [Covering(pts=samples[-1].pts, whole=False, boxes=[])] if len(known) == 1 else []
+
+        monkeypatch.setattr(job, "still_visible", see)
+        done = redact(film, tmp_path / "short.mp4", labels=["BRIGHT"], segments="cut")
+        (_, (again, end)) = done.cuts.spans
+        assert (again * RATE, end * RATE) == (known[0][1][-1], known[0][1][-1] + 1)
+        # On both sides of the cut, by the source's clock; nothing counts as covered.
+        first, last = (int(time * RATE) for time in done.cuts.spans[0])
+        assert known[0] == ((), [*range(first - 5, first), *range(last, last + 5)])
+        assert "beside what was cut (round 2)" in done.checks[-1]
+
+
 class TestVerifying:
     def test_what_still_shows_is_covered_in_a_second_round(
         self, film: Path, tmp_path: Path, redact: Redact, monkeypatch: pytest.MonkeyPatch
@@ -514,6 +611,72 @@ class TestVerifyingValues:
         with pytest.raises(OutputError, match="1 packets of sound stream 1 in muted spans do not decode"):
             check_silence("out", [(1, 0.0, 0.0, 1)], 3.0)
 
+    CUT = msgspec.structs.replace(WRITTEN, spans=[], cuts=([(1, 3)], None, None), streams=[0, 2])
+
+    def test_what_remains_moves_forward(self) -> None:
+        cuts = check_cuts("out", self.SENT, [(1, 3)], Fraction(1), self.CUT)
+        ours = [self.SENT[0], self.SENT[3]._replace(pts=1)]
+        check_times("out", self.SENT, {Fraction(0), Fraction(1)}, self.CUT, timed=True, cuts=cuts)
+        assert check_packets("out", self.SENT, ours, Fraction(1), self.CUT, cuts).startswith("2 copied")
+        for wrong in ({Fraction(0), Fraction(3)}, {Fraction(0), Fraction(1), Fraction(2)}, {Fraction(0)}):
+            with pytest.raises(CopyError):
+                check_times("out", self.SENT, wrong, self.CUT, timed=True, cuts=cuts)
+        with pytest.raises(CopyError):
+            check_packets("out", self.SENT, [self.SENT[0], self.SENT[3]], Fraction(1), self.CUT, cuts)
+
+    @pytest.mark.parametrize("claimed", [[(1, 2)], [(0, 3)], [(1, 4)], [(2, 3)], []])
+    def test_other_pictures_are_gone_than_were_to_be(self, claimed: list[tuple[int, int]]) -> None:
+        written = msgspec.structs.replace(self.CUT, cuts=(claimed, None, None))
+        with pytest.raises(CopyError):
+            check_cuts("out", self.SENT, [(1, 3)], Fraction(1), written)
+
+    def test_a_cut_that_makes_no_sense(self) -> None:
+        with pytest.raises(OutputError, match="no sense"):
+            cuts_of(msgspec.structs.replace(self.CUT, cuts=([(3, 1)], None, None)), Fraction(1))
+
+    def test_sound(self) -> None:
+        cuts = Cuts.of([(1, 3)], Fraction(1))
+        theirs = [
+            OtherPacket(2, Fraction(at), Fraction(at), Fraction(at) + 1, Fraction(1, 8), 9, f"{at}") for at in range(5)
+        ]
+        ours = [_moved(theirs[0], 0), _moved(theirs[3], 1), _moved(theirs[4], 2)]
+        assert check_others("out", theirs, ours, self.CUT, cuts).startswith("3 packets")
+        dropped = [
+            OtherPacket(1, Fraction(at), Fraction(at), Fraction(at) + 1, Fraction(1, 8), 9, "x") for at in range(5)
+        ]
+        assert check_others("out", [*dropped, *theirs], ours, self.CUT, cuts).startswith("3 packets")
+        for wrong in (
+            ours[:2],
+            [*ours, _moved(theirs[2], 3)],
+            [ours[0], _moved(theirs[2], 1), ours[2]],
+            [ours[0], _moved(theirs[3], Fraction(5, 4)), ours[2]],
+            [],
+        ):
+            with pytest.raises(OutputError, match="stream 2 does not hold"):
+                check_others("out", theirs, wrong, self.CUT, cuts)
+
+    def test_sound_without_packets_of_its_own(self) -> None:
+        cuts = Cuts.of([(1, 3)], Fraction(1))
+        theirs = [
+            OtherPacket(2, Fraction(at), Fraction(at), Fraction(at) + 1, Fraction(1, 8), 9, "") for at in range(5)
+        ]
+        whole = OtherPacket(1, Fraction(0), Fraction(0), Fraction(3), Fraction(1, 8), 27, "")
+        check_others("out", theirs, [whole], self.CUT, cuts)
+        for wrong in ({"size": 18}, {"size": 45}, {"time": Fraction(1)}):
+            with pytest.raises(OutputError, match="stream 2"):
+                check_others("out", theirs, [msgspec.structs.replace(whole, **wrong)], self.CUT, cuts)
+
     def test_tolerances(self) -> None:
         assert tolerance_of("libx264", None) == tolerance_of("libx264", 23) < tolerance_of("libx264", 30)
         assert tolerance_of("libsvtav1", None) == tolerance_of("libx264", 60)
+
+
+def _moved(packet: OtherPacket, start: Fraction | int) -> OtherPacket:
+    """A packet of the source's stream 2, which is stream 1 of the output."""
+    time = Fraction(start)
+    return msgspec.structs.replace(packet, stream=1, time=time, start=time, end=time + 1)
+
+
+def _without_samples(timeline: Timeline) -> tuple[Any, ...]:
+    """As if a scan had found nothing, so that a reviewer's segment is covered whole."""
+    return tuple(dataclasses.replace(row, samples=()) for row in timeline.streams)

@@ -334,10 +334,10 @@ def judge(
 )
 @click.option(
     "--segments",
-    type=click.Choice(["boxes", "slate"]),
+    type=click.Choice(["boxes", "slate", "cut"]),
     default="boxes",
     show_default=True,
-    help="Cover what was found, or the whole picture all the while.",
+    help="Cover what was found, or the whole picture all the while, or cut that while out, with its sound.",
 )
 @click.option(
     "--audio",

@@ -5,11 +5,9 @@ Read from the packets alone, to find which groups have to be encoded again and w
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
-from operator import itemgetter
 from typing import Any
 
 from av.packet import Packet
@@ -18,6 +16,7 @@ from vidmod.media.bitstreams import ParameterSets, begins_anew
 from vidmod.media.demuxer import Demuxer
 from vidmod.media.facts import Medium, VideoTrack
 from vidmod.media.packets import first_unit, hidden_positions, holds_picture, is_well_formed, nal_length_size
+from vidmod.timebase import overlaps
 
 # FFmpeg's decoder names, and the codecs that they decode.
 CODECS = {"libdav1d": "av1", "libaom-av1": "av1", "libvpx-vp9": "vp9", "libvpx": "vp8"}
@@ -53,6 +52,8 @@ class Group:
             times of those that they replace.
         flaw: Why it cannot be encoded apart; None if it can. For people.
         lead: How many packets before `first` have to be decoded first.
+        times: When its pictures are shown, in that order; empty where groups were joined.
+        slots: Its decoding times, in that order.
     """
 
     first: int
@@ -63,6 +64,8 @@ class Group:
     depth: int
     flaw: str | None = None
     lead: int = 0
+    times: tuple[int, ...] = ()
+    slots: tuple[int | None, ...] = ()
 
     def joined(self, following: Group) -> Group:
         """The two as one; their decoding times follow each other, so the smaller depth holds for both."""
@@ -76,14 +79,6 @@ class Group:
             self.flaw or following.flaw,
             self.lead,
         )
-
-
-def overlaps(spans: Sequence[tuple[int, int]], start: int, end: int) -> bool:
-    """Whether [start, end) overlaps any of some sorted, disjoint spans."""
-    place = bisect_right(spans, start, key=itemgetter(0)) - 1
-    if place >= 0 and spans[place][1] > start:
-        return True
-    return place + 1 < len(spans) and spans[place + 1][0] < end
 
 
 @dataclass(slots=True)
@@ -276,4 +271,15 @@ class Groups:
             pictures = len(group.times) - lead
             yield Group(group.first + lead, group.count - lead, start, end, pictures, later, None, lead)
         else:
-            yield Group(group.first, group.count, low, end, len(group.times), depth, group.flaw)
+            yield Group(
+                group.first,
+                group.count,
+                low,
+                end,
+                len(group.times),
+                depth,
+                group.flaw,
+                0,
+                tuple(sorted(group.times)),
+                tuple(group.slots),
+            )

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import av
 from av.container import InputContainer, OutputContainer
@@ -22,8 +22,12 @@ from av.packet import Packet
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
+from vidmod.cuts import Cuts
 from vidmod.errors import OutputError, SourceUnreadableError
 from vidmod.media.facts import Medium
+
+if TYPE_CHECKING:
+    from av.container.core import Chapter
 
 # Formats that descend from QuickTime.
 MOV_FAMILY = ("mp4", "mov", "3gp", "3g2")
@@ -106,6 +110,9 @@ class Muxer:
         time_base: Of the picture stream; MP4 keeps it if it is one over an integer.
         keep: Which of `KEEPABLE` are copied.
 
+    Attributes:
+        unfit: Streams that are never kept.
+
     Raises:
         OutputError: It cannot be written to.
     """
@@ -113,6 +120,7 @@ class Muxer:
     def __init__(self, output: BinaryIO, format_name: str, time_base: Fraction, *, keep: frozenset[str]) -> None:
         self.format_name = format_name
         self.dropped: list[Dropped] = []
+        self.unfit: frozenset[int] = frozenset()
         self.lost_packets = 0
         self._keep = keep
         self._streams: dict[int, Stream] = {}
@@ -135,8 +143,8 @@ class Muxer:
             return codec in _TS_CODECS
         return encoder in self.container.supported_codecs
 
-    def describe(self, source: InputContainer) -> None:
-        """Take over what the source says of itself, if that was asked for."""
+    def describe(self, source: InputContainer, cuts: Cuts) -> None:
+        """Take over what the source says of itself, if that was asked for; chapters as they are after `cuts`."""
         tags, chapters = _tags(source.metadata), source.chapters()
         if "metadata" in self._keep:
             self.container.metadata.update(tags)
@@ -145,7 +153,8 @@ class Muxer:
             if names := (*tags, *kinds):
                 self.dropped.append(Dropped(None, "metadata", f"{_listed(names)}: {_unasked('metadata')}"))
         if chapters and "chapters" in self._keep:
-            self.container.set_chapters([row for row in chapters if row["time_base"]])
+            rows = [_moved(row, cuts) for row in chapters if row["time_base"]]
+            self.container.set_chapters([row for row in rows if row["start"] < row["end"]])
         elif chapters:
             self.dropped.append(Dropped(None, "chapters", f"{len(chapters)} of them: {_unasked('chapters')}"))
 
@@ -177,7 +186,9 @@ class Muxer:
     def keep(self, stream: Stream) -> None:
         """Copy a stream if it is sound or was asked for; else note it as dropped."""
         why = _why_dropped(stream)
-        if stream.type == "audio" or _STREAMS_KEPT.get(stream.type) in self._keep:
+        if stream.index in self.unfit:
+            why = "its packets do not say when they are heard, so that it cannot be cut"
+        elif stream.type == "audio" or _STREAMS_KEPT.get(stream.type) in self._keep:
             try:
                 if stream.type != "audio":
                     self._try(stream)
@@ -203,6 +214,11 @@ class Muxer:
         finally:
             with contextlib.suppress(FFmpegError, OSError, ValueError):
                 scratch.close()
+
+    @property
+    def sources(self) -> tuple[int, ...]:
+        """For every stream of the output, which one of the source it is."""
+        return tuple(self._streams)
 
     def holds(self, index: int) -> bool:
         """Whether a stream of the source has a place in the output."""
@@ -266,6 +282,15 @@ def _options(format_name: str, time_base: Fraction) -> dict[str, str]:
     if format_name == "mpegts":
         options["mpegts_copyts"] = "1"
     return options
+
+
+def _moved(row: Chapter, cuts: Cuts) -> Chapter:
+    """A chapter, as much shorter and earlier as was cut of it and before it."""
+    base = row["time_base"]
+    assert base is not None
+    moved = row.copy()
+    moved["start"], moved["end"] = (cuts.shifted_pts(row[end], base) for end in ("start", "end"))
+    return moved
 
 
 def _tags(metadata: Mapping[str, str]) -> dict[str, str]:

@@ -29,6 +29,7 @@ from av.video.stream import VideoStream
 
 from vidmod.errors import OutputError
 from vidmod.media.bitstreams import with_lengths
+from vidmod.media.cut_groups import Fate, GroupCutter, Move, Remainder
 from vidmod.media.encoding import (
     Effort,
     Look,
@@ -36,12 +37,12 @@ from vidmod.media.encoding import (
     encoder_for,
     open_encoder,
 )
-from vidmod.media.groups import NAL_CODECS, Group, Groups, NotApartError, codec_of, overlaps
+from vidmod.media.groups import NAL_CODECS, Group, Groups, NotApartError, codec_of
 from vidmod.media.muxer import MOV_FAMILY, Muxer
 from vidmod.media.packets import holds_picture
 from vidmod.media.rewrite_job import Job, Rewritten
 from vidmod.media.source import open_container
-from vidmod.timebase import Span
+from vidmod.timebase import Span, overlaps
 
 # Groups shorter than this are encoded together: starting an encoder for each costs more than it saves.
 _RUN_PICTURES = 48
@@ -80,7 +81,9 @@ class Partial(Job):
             NoEncoderError: There is no encoder for it.
         """
         survey = Groups(self.medium, self.track, self.alive, self.touched)
+        self._cutter = GroupCutter(self.removed, self.track.time_base) if self.plan.cuts else None
         runs = self._runs(survey)
+        self._settle(survey)
         self._sets = survey.sets
         with open_container(self.medium) as container:
             stream = self.stream_of(container)
@@ -100,13 +103,14 @@ class Partial(Job):
         """The touched groups, short ones that are adjacent joined."""
         runs: list[_Run] = []
         untouched = False
-        for group in survey.run():
-            if not overlaps(self.touched, group.start_pts, group.end_pts):
-                untouched = True
+        for found in survey.run():
+            group, fate = self._fate(found)
+            if fate is not Fate.ENCODED:
+                untouched |= fate is Fate.COPIED
                 continue
             if group.flaw is not None:
                 raise NotApartError(group.flaw)
-            last = runs[-1] if runs else None
+            last = runs[-1] if runs and self._cutter is None else None
             if last and last.span.first + last.span.count == group.first and last.span.pictures < _RUN_PICTURES:
                 longest = max(last.longest, group.lead + group.pictures)
                 runs[-1] = _Run(last.span.joined(group), last.groups + 1, longest)
@@ -116,6 +120,30 @@ class Partial(Job):
         if runs and not untouched:
             raise NotApartError("every group of pictures is touched")
         return runs
+
+    def _fate(self, group: Group) -> tuple[Group, Fate]:
+        """What becomes of a group; without what is known of single pictures, but where that is needed."""
+        if self._cutter is not None:
+            return group, self._cutter.fate(group)
+        touched = overlaps(self.touched, group.start_pts, group.end_pts)
+        return replace(group, times=(), slots=()), Fate.ENCODED if touched else Fate.COPIED
+
+    def _settle(self, survey: Groups) -> None:
+        """What is cut, once all groups are known.
+
+        Raises:
+            NotApartError: What remains cannot follow upon each other.
+            OutputError: Nothing remains.
+        """
+        self._moves = deque([Move(0, 0)])
+        if self._cutter is None:
+            return
+        self.prepare_cut(self._cutter.kept)
+        self._cutter.settle()
+        self.cuts, self._moves = self._cutter.cuts, self._cutter.moves
+        self.tally.cut_pictures = self._cutter.removed
+        if self._cutter.removed and survey.sets is not None and survey.sets.flaw:
+            raise NotApartError(survey.sets.flaw)
 
     def _check(self, runs: list[_Run], survey: Groups) -> None:
         """Whether the stream as a whole allows for another encoder's groups in it."""
@@ -161,6 +189,7 @@ class Partial(Job):
         current: _RunEncoder | None = None
         extradata = stream.codec_context.extradata
         restore = False
+        shift: int | None = 0
         with _InTurn(self, muxer, side_by_side=self._prepare(runs)) as line:
             for packet in self.packets(container, muxer):
                 if packet.stream_index != stream.index:
@@ -172,6 +201,8 @@ class Partial(Job):
                 if current is not None and number >= current.end:
                     line.end(current)
                     current, restore = None, self.track.codec == "hevc"
+                if self._moves and self._moves[0].first == number:
+                    shift = self._moves.popleft().shift
                 if runs and runs[0].span.first - runs[0].span.lead == number:
                     current = self._begin(runs.popleft(), stream, extradata)
                     line.begin(current)
@@ -180,10 +211,13 @@ class Partial(Job):
                 elif current is not None:
                     line.encode(current, packet)
                     continue
+                if shift is None:
+                    restore |= packet.has_sidedata("new_extradata")
+                    continue
                 if restore and extradata and not packet.has_sidedata("new_extradata"):
                     _set_extradata(packet, extradata)
                 restore = False
-                line.copy(packet)
+                line.copy(self._moved(packet, shift))
                 self.tally.copied_packets += 1
             if current is not None:
                 line.end(current)
@@ -201,11 +235,28 @@ class Partial(Job):
         self._threads = math.ceil(self.plan.threads / count)
         return count
 
+    def _moved(self, packet: Packet[Any], shift: int) -> Packet[Any]:
+        """A packet, shown and decoded by so much earlier."""
+        packet.pts = None if packet.pts is None else packet.pts - shift
+        packet.dts = None if packet.dts is None else packet.dts - shift
+        return self.begun(packet)
+
+    def begun(self, packet: Packet[Any]) -> Packet[Any]:
+        """What a cut at the start may have brought before time 0: MP4 has edit lists for it, Matroska no such times.
+
+        Raises:
+            NotApartError: The format has no decoding time for it.
+        """
+        if self.cuts and packet.dts is not None and packet.dts < 0 and self.format == "mpegts":
+            raise NotApartError("decoding would begin before time 0")
+        return packet
+
     def _begin(self, run: _Run, stream: VideoStream, extradata: bytes | None) -> _RunEncoder:
         if self._look is None:
             raise NotApartError("its pictures are unknown")
         self.tally.groups += run.groups
         self.tally.spans.append(Span(run.span.start_pts, run.span.end_pts))
+        remainder = None if self._cutter is None else self._cutter.remainders[run.span.first]
         effort = replace(
             self.plan.effort(),
             threads=self._threads if run.is_held else self.plan.threads,
@@ -224,6 +275,7 @@ class Partial(Job):
             stream,
             extradata,
             length_size,
+            remainder,
             decodes_by_duration=self.format in MOV_FAMILY,
             is_held=run.is_held,
         )
@@ -339,7 +391,7 @@ class _InTurn:
 
     def _write_all(self, packets: Iterator[Packet[Any]]) -> None:
         for packet in packets:
-            self._muxer.write(packet, self._job.track.index)
+            self._muxer.write(self._job.begun(packet), self._job.track.index)
 
 
 class _RunEncoder:
@@ -347,7 +399,7 @@ class _RunEncoder:
 
     Push and flush: `push` takes a packet of the source and gives those that are ready, `finish` the
     rest; or `whole` does it all, in one thread at a time. The k-th packet gets the decoding time of
-    the k-th that it replaces.
+    the k-th that it replaces. Of a group that is cut in part, only what remains is encoded.
 
     Raises:
         NotApartError: What comes out is not what the packets promised.
@@ -362,6 +414,7 @@ class _RunEncoder:
         stream: VideoStream,
         extradata: bytes | None,
         length_size: int | None,
+        remainder: Remainder | None = None,
         *,
         decodes_by_duration: bool,
         is_held: bool,
@@ -378,9 +431,16 @@ class _RunEncoder:
         self._effort, self._stream, self._extradata = effort, stream, extradata
         self._slots: deque[tuple[int | None, int]] = deque()
         self._durations: dict[int, int] = {}
+        self._lengths: dict[int, int] = {}
         self._held: VideoFrame | None = None
         self._shaper = Shaper(look.size, look.pixel_format)
         self._first = True
+        self._remainder = remainder
+        self._due = span.pictures
+        if remainder is not None:
+            self._slots.extend((slot, 0) for slot in remainder.slots)
+            self._due = len(remainder.shown)
+            self._last_due = max(remainder.shown)
 
     # Opened when the first packet comes and closed after the last, so that what waits for its turn holds no pictures.
     @functools.cached_property
@@ -398,10 +458,13 @@ class _RunEncoder:
 
     def push(self, packet: Packet[Any]) -> Iterator[Packet[Any]]:
         """Take a packet of the source: first those that lead, then those that are replaced."""
+        if self._is_done:
+            return
         if self._lead:
             self._lead -= 1
         elif packet.pts is not None and holds_picture(self._decoder.name, packet):
-            self._slots.append((packet.dts, packet.duration or 0))
+            if self._remainder is None:
+                self._slots.append((packet.dts, packet.duration or 0))
             self._durations[packet.pts] = packet.duration or 0
         try:
             frames = self._decoder.decode(packet)
@@ -413,7 +476,7 @@ class _RunEncoder:
     def finish(self) -> Iterator[Packet[Any]]:
         """All that is left."""
         try:
-            frames = self._decoder.decode(None)
+            frames = [] if self._is_done else self._decoder.decode(None)
         except FFmpegError as exc:
             raise NotApartError("a picture of a touched group cannot be decoded") from exc
         for frame in frames:
@@ -421,10 +484,16 @@ class _RunEncoder:
         if self._held is not None:
             yield from self._encode(self._held, self._span.end_pts)
         yield from self._encoded(None)
-        if self._slots or self.pictures != self._span.pictures:
+        if self._slots or self.pictures != self._due:
             raise NotApartError("not every packet of a touched group gives a picture")
         self._held = None
         del self._encoder, self._decoder
+
+    @property
+    def _is_done(self) -> bool:
+        """Whether the last picture that remains of a cut group is here; what comes after it need not be decoded."""
+        held = self._held
+        return self._remainder is not None and held is not None and (held.pts or 0) >= self._last_due
 
     def _take(self, frame: VideoFrame) -> Iterator[Packet[Any]]:
         held, look = self._held, self._look
@@ -445,6 +514,13 @@ class _RunEncoder:
     def _encode(self, frame: VideoFrame, end_pts: int) -> Iterator[Packet[Any]]:
         pts = cast(int, frame.pts)
         self.drawn += self._job.draw_on(frame, pts, end_pts)
+        duration = self._durations.pop(pts)
+        if self._remainder is not None:
+            if pts not in self._remainder.shown:
+                return
+            pts, shown = self._remainder.shown[pts]
+            duration = shown if self._decodes_by_duration else duration
+        self._lengths[pts] = duration
         yield from self._encoded(self._shaper.shaped(frame, pts, self._look.time_base))
 
     def _encoded(self, frame: VideoFrame | None) -> Iterator[Packet[Any]]:
@@ -471,9 +547,10 @@ class _RunEncoder:
                 raise NotApartError("its packets have no room for what is encoded") from exc
         placed: Packet[Any] = Packet(data)
         placed.time_base = self._look.time_base
-        duration = self._durations.pop(pts)
+        duration = self._lengths.pop(pts)
         # MP4's durations part decoding times, other formats' say how long a picture is shown.
-        placed.pts, placed.dts, placed.duration = pts, slot, length if self._decodes_by_duration else duration
+        by_slot = self._decodes_by_duration and self._remainder is None
+        placed.pts, placed.dts, placed.duration = pts, slot, length if by_slot else duration
         placed.is_keyframe = packet.is_keyframe
         if self._first and self._look.codec == "hevc" and self._encoder.extradata:
             _set_extradata(placed, self._encoder.extradata)

@@ -11,23 +11,25 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.packet import Packet
-from av.stream import Stream
+from av.stream import Disposition, Stream
 from av.subtitles.stream import SubtitleStream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from vidmod.errors import SourceUnreadableError, choose
+from vidmod.cuts import Cuts
+from vidmod.errors import OutputError, SourceUnreadableError, UsageError, choose
 from vidmod.media.encoding import (
     DEFAULT_PRESET,
     Effort,
 )
 from vidmod.media.facts import Medium, VideoTrack
-from vidmod.media.groups import codec_of, overlaps
+from vidmod.media.groups import codec_of
 from vidmod.media.muting import Muted, Muting
 from vidmod.media.muxer import KEEPABLE, Dropped, Muxer, output_format
+from vidmod.media.others import is_raw, lasting, silent_bytes, untimed
 from vidmod.media.silence import NotMutableError, meets
 from vidmod.media.splicing import stand_in
-from vidmod.timebase import Span, union
+from vidmod.timebase import Span, overlaps, union
 
 Draw = Callable[[VideoFrame, int], None]
 # As in `Demuxer` and `Reader`.
@@ -48,6 +50,11 @@ class Plan:
         muted: When all sound is silent, half open, in pts of the track's time base; none to copy it as it is.
         crf, preset, threads: See `Effort`.
         full: Encode the whole stream.
+        cuts: What is removed, half open, in pts of the track's time base: every picture that is shown in it for any
+            time, and all that sounds meanwhile. What comes after moves forward, see :mod:`vidmod.cuts`.
+
+    Raises:
+        UsageError: Something is to be removed and something to be changed.
     """
 
     touched: tuple[Span, ...]
@@ -57,8 +64,11 @@ class Plan:
     preset: str = DEFAULT_PRESET
     threads: int = 1
     full: bool = False
+    cuts: tuple[Span, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.cuts and self.touched:
+            raise UsageError("Invalid plan (touched and cuts). Use one of them.")
         for name in sorted(self.keep):
             choose("keep", name, KEEPABLE)
 
@@ -69,6 +79,10 @@ class Plan:
     def spans(self) -> tuple[tuple[int, int], ...]:
         """What is touched, sorted and disjoint."""
         return tuple((int(span.start), int(span.end)) for span in union(self.touched))
+
+    def removed(self) -> tuple[tuple[int, int], ...]:
+        """What is to be cut, sorted and disjoint."""
+        return tuple((int(span.start), int(span.end)) for span in union(self.cuts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +105,9 @@ class Rewritten:
         lost_pictures: Packets of which no picture could be decoded; only where all was encoded.
         lost_packets: Packets of copied streams that were out of order.
         read_errors: Times that reading on failed.
+        cuts: What was removed, to whole pictures.
+        cut_pictures, cut_packets: How many pictures, and packets of other streams, were removed.
+        streams: For every stream of the output, which one of the source it is.
     """
 
     format: str
@@ -109,6 +126,10 @@ class Rewritten:
     lost_pictures: int = 0
     lost_packets: int = 0
     read_errors: int = 0
+    cuts: Cuts = field(default_factory=Cuts)
+    cut_pictures: int = 0
+    cut_packets: int = 0
+    streams: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)
@@ -122,11 +143,17 @@ class Tally:
     lost_pictures: int = 0
     read_errors: int = 0
     hidden_subtitles: int = 0
+    cut_pictures: int = 0
+    cut_packets: int = 0
     spans: list[Span] = field(default_factory=list)
 
 
 class Job:
-    """What both ways have in common: reading packets of several streams, and the account."""
+    """What both ways have in common: reading packets of several streams, and the account.
+
+    Attributes:
+        cuts: What is removed, to whole pictures; known before the output is begun.
+    """
 
     def __init__(
         self, medium: Medium, track: VideoTrack, output: BinaryIO, plan: Plan, draw: Draw, alive: Callable[[], None]
@@ -136,9 +163,12 @@ class Job:
         self.tally = Tally()
         self.forced: tuple[str, str] | None = None
         self._packets = 0
-        self.touched = plan.spans()
+        self.touched, self.removed = plan.spans(), plan.removed()
+        self.cuts = Cuts()
         # What turned out under way not to be possible with a sound stream, by its index.
         self.failed: Mapping[int, NotMutableError] = {}
+        self._raw_ends: dict[int, int] = {}
+        self._unfit: frozenset[int] = frozenset()
 
     def stream_of(self, container: InputContainer) -> VideoStream:
         """The picture stream that is changed.
@@ -158,7 +188,8 @@ class Job:
         kept = output_format(self.medium, container, stream, codec_of(self.track.codec))
         self.format, self.format_reason = self.forced or kept
         muxer = Muxer(self.output, self.format, stream.time_base or Fraction(1), keep=self.plan.keep)
-        muxer.describe(container)
+        muxer.unfit = self._unfit
+        muxer.describe(container, self.cuts)
         base = self.track.time_base
         self._silent = tuple(Span(float(span.start * base), float(span.end * base)) for span in union(self.plan.muted))
         self._muting = Muting(self._silent, self.failed)
@@ -172,8 +203,10 @@ class Job:
             muxer.keep(stream)
 
     def pass_on(self, packet: Packet[Any], muxer: Muxer) -> None:
-        """Write a packet of another stream than the pictures, muted if need be."""
-        if self._muting.holds(packet.stream_index):
+        """Write a packet of another stream than the pictures, moved or muted if need be."""
+        if self.cuts:
+            self._move_on(packet, muxer)
+        elif self._muting.holds(packet.stream_index):
             self._muting.push(packet, muxer)
         elif self._silent and isinstance(packet.stream, SubtitleStream) and self._is_muted(packet):
             self.tally.hidden_subtitles += packet.size > len(_NO_TEXT)
@@ -195,9 +228,13 @@ class Job:
         self._muting.finish(muxer)
         muxer.close()
 
-    def packets(self, container: InputContainer, muxer: Muxer) -> Iterator[Packet[Any]]:
-        """The packets with data of all streams that have a place in the output."""
-        streams = [item for item in container.streams if muxer.holds(item.index)]
+    def packets(self, container: InputContainer, muxer: Muxer | None) -> Iterator[Packet[Any]]:
+        """The packets with data of all streams that have a place in the output; without one, of the picture stream."""
+        streams = [
+            item
+            for item in container.streams
+            if (item.index == self.track.index if muxer is None else muxer.holds(item.index))
+        ]
         errors = 0
         while errors < _MAX_READ_ERRORS:
             try:
@@ -212,6 +249,43 @@ class Job:
             except FFmpegError:
                 errors += 1
                 self.tally.read_errors += 1
+
+    def _move_on(self, packet: Packet[Any], muxer: Muxer) -> None:
+        """Write a packet of another stream, moved as the pictures around it are, unless any of it is cut."""
+        cover = packet.stream.disposition & Disposition.attached_pic
+        time = packet.pts if packet.pts is not None else packet.dts
+        if self.cuts and time is not None and not cover:
+            base = packet.time_base or Fraction(1)
+            if self.cuts.removes(*lasting(packet, time * base)):
+                self.tally.cut_packets += 1
+                return
+            shift = time - self.cuts.shifted_pts(time, base)
+            packet.pts = None if packet.pts is None else packet.pts - shift
+            packet.dts = None if packet.dts is None else packet.dts - shift
+            if muxer.is_mov and is_raw(packet):
+                self._fill(packet, time - shift, muxer)
+        muxer.copy(packet)
+
+    def _fill(self, packet: Packet[Any], time: int, muxer: Muxer) -> None:
+        """Fill what a cut left open before a packet of PCM with silence: MP4 gives samples no times of their own."""
+        length = packet.duration or 0
+        end = self._raw_ends.get(packet.stream_index, time)
+        self._raw_ends[packet.stream_index] = time + length
+        if length and end < time and packet.size % length == 0:
+            silence: Packet[Any] = Packet(silent_bytes(packet) * (packet.size // length * (time - end)))
+            silence.pts = silence.dts = end
+            silence.duration, silence.time_base = time - end, packet.time_base
+            muxer.write(silence, packet.stream_index)
+
+    def prepare_cut(self, kept: int) -> None:
+        """Before anything is written: that some picture remains, and which streams cannot be cut.
+
+        Raises:
+            OutputError: None does.
+        """
+        if not kept:
+            raise OutputError(f"{self.medium}: nothing is left, all of its pictures are cut.")
+        self._unfit = untimed(self.medium, self.alive)
 
     def draw_on(self, frame: VideoFrame, pts: int, end_pts: int) -> bool:
         """Change a picture if any of the time that it is shown is touched; whether it was."""
@@ -241,4 +315,8 @@ class Job:
             lost_pictures=tally.lost_pictures,
             lost_packets=muxer.lost_packets,
             read_errors=tally.read_errors,
+            cuts=self.cuts,
+            cut_pictures=tally.cut_pictures,
+            cut_packets=tally.cut_packets,
+            streams=muxer.sources,
         )

@@ -5,6 +5,8 @@ is copied bit for bit, as the other streams are. An encoded group takes the deco
 packets that it replaces, so nothing around it moves: see :mod:`vidmod.media.rewrite_apart`. Where
 that is not safe, the whole stream is decoded and encoded, and the result says why: see
 :mod:`vidmod.media.rewrite_whole`.
+
+Or with some of them removed, and all that sounds meanwhile: see :mod:`vidmod.media.cut_groups`.
 """
 
 from __future__ import annotations

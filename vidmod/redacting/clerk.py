@@ -11,7 +11,7 @@ from typing import Self
 import msgspec
 
 from vidmod.containment import Limits
-from vidmod.errors import SourceError, VidmodError
+from vidmod.errors import OutputError, SourceError, VidmodError
 from vidmod.media import Probe, VideoTrack
 from vidmod.messages import Failed, MediumSettings, Probed, ProbeTask, Working, decode, encode
 from vidmod.redacting.messages import (
@@ -23,8 +23,11 @@ from vidmod.redacting.messages import (
     FormatTask,
     Heard,
     ImageTask,
+    ListOthersTask,
     ListTask,
     Noted,
+    OtherPacket,
+    OtherPackets,
     Packets,
     Pictures,
     Reply,
@@ -168,6 +171,12 @@ class Clerk:
             if isinstance(reply, Packets):
                 yield from reply.rows
 
+    def other_packets(self) -> Iterator[OtherPacket]:
+        """Every packet of the streams that are no pictures."""
+        for reply in self._ask(ListOthersTask()):
+            if isinstance(reply, OtherPackets):
+                yield from reply.rows
+
     def pictures(self, task: VerifyTask) -> Iterator[tuple[int, float]]:
         """Pictures of a stream: pts, and how far each is from being covered where it is to be."""
         for reply in self._ask(task):
@@ -210,6 +219,7 @@ class Clerk:
 
         Raises:
             SourceError: That it cannot do it, or nonsense, or nothing more, ever.
+            OutputError: Nothing can be written.
         """
         if isinstance(event, Ended):
             raise SourceError(f"{self._name}: the process that was at work on it was {event.detail}.")
@@ -219,7 +229,7 @@ class Clerk:
             raise SourceError(f"{self._name}: the process that was at work on it said what makes no sense.") from exc
         if isinstance(reply, Failed):
             self.worker.expect(None)
-            raise SourceError(reply.message)
+            raise (OutputError if reply.kind == OutputError.__name__ else SourceError)(reply.message)
         return reply
 
     def _ask(self, task: Task) -> Iterator[Reply]:

@@ -8,7 +8,7 @@ import datetime
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from vidmod._version import __version__
+from vidmod.cuts import Cuts
 from vidmod.digest import Digest
 from vidmod.errors import (
     OutputError,
@@ -47,7 +48,17 @@ from vidmod.redacting.messages import (
 )
 from vidmod.redacting.naming import format_for
 from vidmod.redacting.stills import verify_image
-from vidmod.redacting.verifying import CopyError, Sent, check_packets, check_silence, check_times, tolerance_of
+from vidmod.redacting.verifying import (
+    CopyError,
+    Sent,
+    check_cuts,
+    check_others,
+    check_packets,
+    check_silence,
+    check_times,
+    cuts_of,
+    tolerance_of,
+)
 from vidmod.redaction import SHAPES, STYLES
 from vidmod.scanning import Progress, Scanner
 from vidmod.settings import ScanSettings
@@ -57,7 +68,7 @@ from vidmod.timeline import Json, Sample, Segment, Timeline
 from vidmod.tracking import Tracking
 
 DOCUMENT_SUFFIX = ".redaction.json"
-SEGMENT_MODES = ("boxes", "slate")
+SEGMENT_MODES = ("boxes", "slate", "cut")
 AUDIO_MODES = ("keep", "mute")
 # As in `vidmod.media.muxer`, which is for workers alone.
 KEEPABLE = ("subtitles", "chapters", "metadata", "data", "attachments")
@@ -90,7 +101,8 @@ class RedactSettings:
         style: `fill`, `mosaic` or `blur`. Only `fill` cannot be undone.
         shape: `box` or `ellipse`.
         margin: How much wider and higher than what was found a covered region is, as a share of its size.
-        segments: `boxes` covers what was found where it was found; `slate` the whole picture all the while.
+        segments: `boxes` covers what was found where it was found; `slate` the whole picture all the while; `cut`
+            removes that while, sound and all.
         audio: `keep` copies all sound; `mute` silences it while anything is covered, and during accepted segments.
         keep: Which of `KEEPABLE` are kept beside pictures and sound. Other picture streams and cover art never are:
             nothing would be covered in them.
@@ -137,6 +149,7 @@ class Redaction:
         written: How the file was written.
         spans: When something is covered, in seconds.
         muted: When it was silenced, in seconds.
+        cuts: What was removed, in the source's seconds.
         checks: In words, what was verified; none if nothing was.
         settings: How it was asked for.
         output: The new file's `name`, `sha256` and `size_bytes`.
@@ -150,6 +163,7 @@ class Redaction:
     checks: tuple[str, ...]
     settings: RedactSettings
     output: Json
+    cuts: Cuts = field(default_factory=Cuts)
 
     def as_document(self) -> Json:
         """The JSON document that lies beside the output."""
@@ -178,6 +192,17 @@ class Redaction:
             },
             "kept": sorted(settings.keep),
             "dropped": [msgspec.structs.asdict(row) for row in written.dropped],
+            "cut": [
+                {
+                    "start_seconds": to_seconds(start, Fraction(1)),
+                    "end_seconds": to_seconds(end, Fraction(1)),
+                    "output_seconds": to_seconds(self.cuts.shifted(start), Fraction(1)),
+                }
+                for start, end in self.cuts.spans
+            ],
+            "cut_seconds": to_seconds(self.cuts.length, Fraction(1)),
+            "cut_pictures": written.cut_pictures,
+            "cut_packets_of_other_streams": written.cut_packets,
             "written": {
                 "format": written.format,
                 "encoder": written.encoder,
@@ -378,9 +403,10 @@ class _Job:
                 tuple(union(Span(to_seconds(start, base), to_seconds(end, base)) for start, end in rows))
                 for rows in ((*covered.touched, *slated), self._muted(covered, slated, base))
             )
+            shown, cuts = () if self._cutting else spans, cuts_of(written, base)
             name = os.fsencode(self._output.name).decode("utf-8", "replace")
             output = {"name": name, **aside.facts()}
-            done = Redaction(timeline, written.drawn, written, spans, muted, checks, self._settings, output)
+            done = Redaction(timeline, written.drawn, written, shown, muted, checks, self._settings, output, cuts)
             self._finish(aside, done)
         return done
 
@@ -412,10 +438,11 @@ class _Job:
                 full = str(exc).partition(": ")[2].rstrip(".")
                 aside.empty()
                 continue
-            more = self._looked_again(covered, slated, track, aside)
+            more = self._looked_again(covered, slated, track, written, aside)
             rounds += 1
             if not more.rows:
-                return covered, written, (*checks, f"models find nothing more in what was covered (round {rounds})")
+                where = "beside what was cut" if self._cutting else "in what was covered"
+                return covered, written, (*checks, f"models find nothing more {where} (round {rounds})")
             if rounds == _MOST_ROUNDS:
                 seen = format_time(float(more.rows[0].pts * track.time_base))
                 raise OutputError(
@@ -429,22 +456,37 @@ class _Job:
             aside.empty()
 
     def _looked_again(
-        self, covered: Covered, slated: Sequence[tuple[int, int]], track: VideoTrack, aside: Aside
+        self,
+        covered: Covered,
+        slated: Sequence[tuple[int, int]],
+        track: VideoTrack,
+        written: Rewritten,
+        aside: Aside,
     ) -> Covered:
-        """What models still find in the output, around what was covered."""
+        """What models still find in the output, around what was covered, or on both sides of what was cut."""
         base = track.time_base
-        shown = [Span(to_seconds(start, base), to_seconds(end, base)) for start, end in (*covered.touched, *slated)]
-        spans = [Span(row.start - _BESIDE_SECONDS, row.end + _BESIDE_SECONDS) for row in _clipped(shown, self._extent)]
+        cuts = cuts_of(written, base)
+        shown = [
+            Span(*(to_seconds(cuts.shifted(pts * base), Fraction(1)) for pts in row))
+            for row in (*covered.touched, *slated)
+        ]
+        spans = [Span(row.start - _BESIDE_SECONDS, row.end + _BESIDE_SECONDS) for row in shown]
         try:
             samples = self._dense(union(spans), aside.path, "looking again") if spans else {}
         except SourceError as exc:
             raise OutputError(f"{self._output}: cannot be looked at again ({exc}).") from exc
+        samples = dict(_restored(sample, cuts, base) for sample in samples.values())
+        known = () if self._cutting else covered.rows
         run = [samples[pts] for pts in sorted(samples)]
         found: tuple[Covering, ...] = ()
         for rules in self._rules():
-            found = merged(found, still_visible(run, covered.rows, rules))
+            found = merged(found, still_visible(run, known, rules))
         touched = [(row.pts, end_pts(samples[row.pts], base)) for row in found]
         return Covered(found, tuple(joined(touched)), (), ())
+
+    @property
+    def _cutting(self) -> bool:
+        return self._settings.segments == "cut"
 
     @property
     def _office(self) -> Office:
@@ -533,6 +575,8 @@ class _Job:
             return
         found = clerk.formats(track)
         self._image, self._unlisted = found.image, facts.unlisted
+        if self._image and self._cutting:
+            raise UsageError("Invalid segments (cut). An image has nothing to cut; use boxes or slate.")
         self._written_as = format_for(self._output, found.names)
 
     # Finding ------------------------------------------------------------------------------------
@@ -584,7 +628,7 @@ class _Job:
 
     def _rules(self) -> list[Rules]:
         """By which it is decided: those of a reviewer's timeline, and those for what only models have seen."""
-        slate = self._settings.segments == "slate"
+        slate = self._settings.segments != "boxes"
         rows = []
         if self._given is not None:
             truth = tuple(self._accepted())
@@ -652,7 +696,7 @@ class _Job:
 
     def _muted(self, covered: Covered, slated: Sequence[tuple[int, int]], time_base: Fraction) -> list[tuple[int, int]]:
         """When it is silent, [start, end) in the track's time base: while anything is covered, and in segments."""
-        if self._settings.audio != "mute":
+        if self._settings.audio != "mute" or self._cutting:
             return []
         accepted = [
             (int(_fraction(row.start_seconds) // time_base), to_pts(_fraction(row.end_seconds), time_base))
@@ -693,10 +737,12 @@ class _Job:
         clerk.remember(covered.rows)
         if self._image:
             return self._write_image(clerk, track, covered, slated, aside)
+        beyond = self._beyond_account(track)
         task = RewriteTask(
             track=track,
-            touched=[*covered.touched, *self._beyond_account(track)],
-            slated=list(slated),
+            touched=[] if self._cutting else [*covered.touched, *beyond],
+            slated=[] if self._cutting else list(slated),
+            cuts=_all_of(covered, slated, beyond) if self._cutting else [],
             muted=self._muted(covered, slated, track.time_base),
             keep=sorted(self._settings.keep),
             style=self._settings.style,
@@ -762,9 +808,9 @@ class _Job:
             mine = next((row for row in facts.tracks if row.kind == "video"), None)
             if mine is None or len(facts.tracks) != 1:
                 raise OutputError(f"{self._output}: {len(facts.tracks)} picture streams were written, not one.")
-            rows = _rebased(covered.rows, track, mine)
+            rows = () if self._cutting else _rebased(covered.rows, track, mine)
             factor = track.time_base / mine.time_base
-            whole = [(round(start * factor), round(end * factor)) for start, end in slated]
+            whole = [(round(start * factor), round(end * factor)) for start, end in slated if not self._cutting]
             asked: list[tuple[Clerk, Task]] = [(clerk, ListTask(track)), (readers[-1], ListTask(mine))]
             ends = self._parts(mine)
             for reader, start, end in zip(readers, [None, *ends], [*ends, None], strict=False):
@@ -793,7 +839,10 @@ class _Job:
                     heard = reply.rows
                 elif isinstance(reply, Pictures):
                     deviations.update((pts * mine.time_base, level) for pts, level in reply.rows)
-        theirs, ours = listed
+            theirs, ours = listed
+            if self._cutting:
+                cuts, sent = _all_of(covered, slated, self._beyond_account(track)), (theirs, ours)
+                return self._verified_cut(clerk, readers[0], track, cuts, written, sent, set(deviations))
         unmet = {row.pts * mine.time_base for row in rows} - deviations.keys()
         if len(unmet) > written.lost and self._format != "avi":
             lost_at = format_time(float(min(unmet)))
@@ -820,6 +869,43 @@ class _Job:
         length = (track.declared_end_pts or 0) * track.time_base
         count = min(self._workers, int(length / _LEAST_PART_SECONDS))
         return [to_pts(length * place / count, track.time_base) for place in range(1, count)]
+
+    def _verified_cut(
+        self,
+        clerk: Clerk,
+        reader: Clerk,
+        track: VideoTrack,
+        asked: Sequence[tuple[int, int]],
+        written: Rewritten,
+        sent: tuple[Sequence[Sent], Sequence[Sent]],
+        shown: Collection[Fraction],
+    ) -> tuple[str, ...]:
+        """Hold a file of which something was cut against its source.
+
+        Raises:
+            OutputError: It is not what remains of it.
+        """
+        name, (theirs, ours) = str(self._output), sent
+        cuts = check_cuts(name, theirs, asked, track.time_base, written)
+        return (
+            f"{len(shown)} pictures decoded, {len(cuts.spans)} cuts of {float(cuts.length):.3f} s in all",
+            check_times(name, theirs, shown, written, timed=self._format != "avi", cuts=cuts),
+            check_packets(name, theirs, ours, track.time_base, written, cuts),
+            check_others(name, clerk.other_packets(), reader.other_packets(), written, cuts),
+        )
+
+
+def _all_of(
+    covered: Covered, slated: Sequence[tuple[int, int]], beyond: Sequence[tuple[int, int]]
+) -> list[tuple[int, int]]:
+    """When anything is to be covered at all."""
+    return joined(sorted((*covered.touched, *slated, *beyond)))
+
+
+def _restored(sample: Sample, cuts: Cuts, base: Fraction) -> tuple[int, Sample]:
+    """A sample of the output, at its picture's time in the source."""
+    pts = round(cuts.restored(sample.pts * base) / base)
+    return pts, dataclasses.replace(sample, pts=pts, time_seconds=to_seconds(pts, base))
 
 
 def _rows(spans: Sequence[Span]) -> list[Json]:

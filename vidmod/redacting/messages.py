@@ -5,6 +5,7 @@ As in :mod:`vidmod.messages`, replies come from a process that parsed an untrust
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any, Literal
 
 import msgspec
@@ -50,6 +51,7 @@ class RewriteTask(msgspec.Struct, frozen=True, tag="rewrite", kw_only=True):
         crf, preset: Of the encoder; None for what fits the source.
         full: Encode every picture.
         threads: Of the encoder.
+        cuts: What is removed instead, [start, end) in its time base.
     """
 
     track: VideoTrack
@@ -63,6 +65,7 @@ class RewriteTask(msgspec.Struct, frozen=True, tag="rewrite", kw_only=True):
     preset: str | None
     full: bool
     threads: int
+    cuts: list[tuple[int, int]] = []
 
 
 class FormatTask(msgspec.Struct, frozen=True, tag="format"):
@@ -95,6 +98,10 @@ class ListTask(msgspec.Struct, frozen=True, tag="list"):
     track: VideoTrack
 
 
+class ListOthersTask(msgspec.Struct, frozen=True, tag="list-others"):
+    """Say what packets of no picture stream there are. Answered by every `OtherPackets`, then `Noted`; or `Failed`."""
+
+
 class VerifyTask(msgspec.Struct, frozen=True, tag="verify", kw_only=True):
     """Decode pictures, and look whether they are covered. Answered by every `Pictures`, then `Noted`; or `Failed`.
 
@@ -122,7 +129,9 @@ class ListenTask(msgspec.Struct, frozen=True, tag="listen", kw_only=True):
     muted: list[tuple[int, int]]
 
 
-Task = ProbeTask | CoverTask | FormatTask | RewriteTask | ImageTask | ListTask | VerifyTask | ListenTask
+Task = (
+    ProbeTask | CoverTask | FormatTask | RewriteTask | ImageTask | ListTask | ListOthersTask | VerifyTask | ListenTask
+)
 
 
 class Noted(msgspec.Struct, frozen=True, tag="noted"):
@@ -181,6 +190,9 @@ class Rewritten(msgspec.Struct, frozen=True, tag="rewritten", kw_only=True):
         notes: In words, what was left out, and what else should be known.
         dropped: What was left out.
         muted: What became of each sound stream, where any was to be muted.
+        cuts: What was removed, in the stream's time base: spans, begin and end of :class:`vidmod.cuts.Cuts`.
+        cut_pictures, cut_packets: How many pictures, and packets of other streams, were removed.
+        streams: For every stream of the output, which one of the source it is.
     """
 
     format: str
@@ -194,6 +206,10 @@ class Rewritten(msgspec.Struct, frozen=True, tag="rewritten", kw_only=True):
     notes: list[str]
     dropped: list[LeftOut] = []
     muted: list[MutedSound] = []
+    cuts: tuple[list[tuple[int, int]], int | None, int | None] = ([], None, None)
+    cut_pictures: int = 0
+    cut_packets: int = 0
+    streams: list[int] = []
 
 
 class Formats(msgspec.Struct, frozen=True, tag="formats", kw_only=True):
@@ -217,6 +233,33 @@ class Packets(msgspec.Struct, frozen=True, tag="packets"):
     rows: list[tuple[int | None, int, str, bool]]
 
 
+class OtherPacket(msgspec.Struct, frozen=True, array_like=True):
+    """A packet of another stream than the pictures'.
+
+    Attributes:
+        stream: Its number in the file.
+        time: Its presentation time, in seconds.
+        start, end: From when to when it has to do with what is heard or seen, in seconds.
+        unit: The stream's time base.
+        size, digest: Of its bytes; the beginning of their SHA-256, empty where a container has samples and no packets
+            (PCM), so that others may be read than were written.
+    """
+
+    stream: int
+    time: Fraction
+    start: Fraction
+    end: Fraction
+    unit: Fraction
+    size: int
+    digest: str
+
+
+class OtherPackets(msgspec.Struct, frozen=True, tag="other-packets"):
+    """Packets of other streams, in the file's order."""
+
+    rows: list[OtherPacket]
+
+
 class Pictures(msgspec.Struct, frozen=True, tag="pictures"):
     """Pictures in order: pts, and by how many of 255 levels what is covered differs from the cover at worst."""
 
@@ -229,6 +272,8 @@ class Heard(msgspec.Struct, frozen=True, tag="heard"):
     rows: list[tuple[int, float, float, int]]
 
 
-Reply = Probed | Failed | Working | Noted | Formats | Written | Cut | Rewritten | Packets | Pictures | Heard
+Reply = (
+    Probed | Failed | Working | Noted | Formats | Written | Cut | Rewritten | Packets | OtherPackets | Pictures | Heard
+)
 TaskType: Any = Task
 ReplyType: Any = Reply

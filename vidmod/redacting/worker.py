@@ -25,6 +25,7 @@ from vidmod.media.frame import Raster
 from vidmod.media.groups import codec_of
 from vidmod.media.listening import listen
 from vidmod.media.muxer import Dropped, output_format
+from vidmod.media.others import is_loose, lasting, other_packets
 from vidmod.media.packets import holds_picture
 from vidmod.media.reader import Reader
 from vidmod.media.rewriting import Plan, rewrite
@@ -43,9 +44,12 @@ from vidmod.redacting.messages import (
     ImageTask,
     LeftOut,
     ListenTask,
+    ListOthersTask,
     ListTask,
     MutedSound,
     Noted,
+    OtherPacket,
+    OtherPackets,
     Packets,
     Pictures,
     RewriteTask,
@@ -97,6 +101,8 @@ class _Writing:
                         self._rewrite_image(task)
                     case ListTask():
                         self._list(task)
+                    case ListOthersTask():
+                        self._list_others()
                     case RewriteTask():
                         self._rewrite(task)
                     case VerifyTask():
@@ -123,6 +129,19 @@ class _Writing:
         self._send(Packets(rows))
         self._send(Noted())
 
+    def _list_others(self) -> None:
+        rows: list[OtherPacket] = []
+        for packet, time_seconds in other_packets(self._medium):
+            digest = "" if is_loose(packet) else hashlib.sha256(memoryview(packet)).hexdigest()[:_DIGEST_CHARACTERS]
+            unit = packet.time_base or Fraction(1)
+            start, end = lasting(packet, time_seconds)
+            rows.append(OtherPacket(packet.stream_index, time_seconds, start, end, unit, packet.size, digest))
+            if len(rows) == ROWS:
+                self._send(OtherPackets(rows))
+                rows = []
+        self._send(OtherPackets(rows))
+        self._send(Noted())
+
     def _rewrite(self, task: RewriteTask) -> None:
         outlet = Outlet(self._link, self._hand_over, lambda at: self._send(Cut(at)))
         plan = Plan(
@@ -133,6 +152,7 @@ class _Writing:
             preset=DEFAULT_PRESET if task.preset is None else task.preset,
             full=task.full,
             threads=task.threads,
+            cuts=tuple(Span(start, end) for start, end in task.cuts),
         )
 
         def draw(picture: Any, pts: int) -> None:
@@ -160,6 +180,10 @@ class _Writing:
                 notes=notes,
                 dropped=[LeftOut(index=row.index, type=row.type, why=row.why) for row in done.dropped],
                 muted=[MutedSound(**dataclasses.asdict(row)) for row in done.muted],
+                cuts=done.cuts.in_pts(task.track.time_base),
+                cut_pictures=done.cut_pictures,
+                cut_packets=done.cut_packets,
+                streams=list(done.streams),
             )
         )
 
