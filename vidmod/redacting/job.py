@@ -375,7 +375,7 @@ class _Job:
             return
         found = clerk.formats(track)
         self._image, self._unlisted = found.image, facts.unlisted
-        self._written_as = format_for(self._output, found.names)
+        self._written_as = format_for(self._output, found.names, self._source)
 
     # Finding ------------------------------------------------------------------------------------
 
@@ -530,7 +530,7 @@ class _Job:
         self._progress("writing", 0.0)
         written = next(iter(clerk.rewrite(task, aside.descriptor, self._most_bytes)))
         # Where a packet did not fit, it is another format after all.
-        format_for(self._output, [written.format])
+        format_for(self._output, [written.format], self._source)
         return written if full is None else msgspec.structs.replace(written, full=full)
 
     def _write_image(
