@@ -667,7 +667,7 @@ def test_subtitles_that_are_kept_move_along(tmp_path: Path) -> None:
     path, output = tmp_path / "source.mkv", tmp_path / "out.mkv"
     ffmpeg("-i", plain, "-i", tmp_path / "lines.srt", "-map", "0", "-map", "1", "-c", "copy", path)
     source = read(path)
-    run(path, output, plan_of(source, [(20, 45)], keep=frozenset((1, 2))))
+    run(path, output, plan_of(source, [(20, 45)], keep=frozenset({"subtitles", "data"})))
     with open_container(output) as container:
         lines = [(item.pts, bytes(item)) for item in container.demux(container.streams.subtitles[0]) if item.size]
     assert lines == [(1100, b"line 2"), (2100, b"line 3")]

@@ -117,6 +117,13 @@ class TestWhatElseIsInThere:
         assert probe(medium_of(path)).unlisted == ("2 further pictures of a TIFF",)
         assert probe(medium_of(saved(tmp_path / "b.tif"))).unlisted == ()
 
+    def test_the_picture_of_an_animated_png_for_viewers_that_do_not_know_animation(self, tmp_path: Path) -> None:
+        rows = [Image.fromarray(picture() // by) for by in (2, 3)]
+        apart = saved(tmp_path / "a.png", save_all=True, append_images=rows, default_image=True)
+        first = saved(tmp_path / "b.png", save_all=True, append_images=rows)
+        assert probe(medium_of(apart)).unlisted == ("a picture that is no part of the PNG's animation",)
+        assert probe(medium_of(first)).unlisted == ()
+
     def test_a_tiff_that_ffmpeg_shows_black_is_not_passed_over(self, tmp_path: Path) -> None:
         path = saved(tmp_path / "a.tif", compression="jpeg")
         medium = medium_of(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import struct
@@ -18,6 +19,7 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, ImageSequence, PngImagePlugin
 
+from samples.faces import draw_face
 from tests.networks import write_classifier, write_detector
 from tests.recipes import Video, make
 from vidmod import redaction
@@ -27,7 +29,7 @@ from vidmod.messages import Json
 from vidmod.redacting import job, naming
 from vidmod.redacting.job import Redaction, Redactor, RedactSettings
 from vidmod.redacting.messages import Covering
-from vidmod.scanning import ScanSettings
+from vidmod.scanning import Scanner, ScanSettings
 
 WIDTH, HEIGHT = 320, 240
 # Where the detector sees what is bright: its input is 5 times smaller and square, and its boxes a quarter of that.
@@ -299,6 +301,20 @@ class TestAnimation:
 
 
 class TestWhatIsCovered:
+    def test_a_box_drawn_by_hand(self, tmp_path: Path, models: tuple[str, ...]) -> None:
+        source, output = tmp_path / "a.jpg", tmp_path / "safe.jpg"
+        Image.fromarray(photo(bright=False)).save(source, exif=exif(6))
+        scan = ScanSettings(models=models)
+        with Scanner(scan) as scanner:
+            timeline = scanner.scan(source)
+        rows = [{"pts": 0, "time_seconds": 0.0, "box": [100, 200, 140, 260]}]
+        track = {"id": "t1", "label": "hand", "start_seconds": 0.0, "end_seconds": 0.04, "boxes": rows}
+        with Redactor(RedactSettings(scan=scan, labels=["BRIGHT"])) as redactor:
+            redactor.redact(source, output, timeline=dataclasses.replace(timeline, tracks=(track,)))
+        after = seen(output)
+        assert after[208:252, 108:132, :3].max() <= 8
+        assert after[:180, :, :3].max(axis=2).min() > 8
+
     def test_nothing_found_is_written_all_the_same_and_cleaned(self, tmp_path: Path, redact: Redact) -> None:
         source, output = tmp_path / "a.png", tmp_path / "safe.png"
         info = PngImagePlugin.PngInfo()
@@ -538,6 +554,13 @@ class TestNames:
         redact(avi, tmp_path / "safe.mp4")
         assert (tmp_path / "safe.mp4").read_bytes()[4:8] == b"ftyp"
 
+    def test_a_relatives_suffix_is_taken_where_the_source_goes_by_it(self) -> None:
+        assert naming.format_for(Path("b.MP4"), ["mov"], Path("a.mp4")) == "mov"
+        assert naming.format_for(Path("b.webm"), ["matroska"], Path("a.webm")) == "matroska"
+        for name, source in (("b.mp4", "a.mov"), ("b.jpg", "a.jpg"), ("b.webm", "a.webm")):
+            with pytest.raises(UsageError, match=r"\.mov"):
+                naming.format_for(Path(name), ["mov"], Path(source))
+
     def test_what_became_another_format_on_the_way_keeps_no_wrong_name(
         self, tmp_path: Path, redact: Redact, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -545,9 +568,9 @@ class TestNames:
         source, calls = make(tmp_path / "a.mp4", Video(count=3)), []
         real = naming.format_for
 
-        def differ(output: Path, names: Any) -> str:
+        def differ(output: Path, names: Any, like: Path) -> str:
             calls.append(names)
-            return real(output, names if len(calls) == 1 else ["matroska"])
+            return real(output, names if len(calls) == 1 else ["matroska"], like)
 
         monkeypatch.setattr(job, "format_for", differ)
         with pytest.raises(UsageError, match=r"Name an output with \.mkv"):
@@ -558,7 +581,7 @@ class TestNames:
     def test_every_format_that_is_written_has_a_suffix(self) -> None:
         assert set(still.ENCODERS) <= set(naming.FORMATS)
         for name, (_, suffixes) in naming.FORMATS.items():
-            assert naming.format_for(Path(f"a{suffixes[-1]}"), [name]) == name
+            assert naming.format_for(Path(f"a{suffixes[-1]}"), [name], Path("b.avi")) == name
 
 
 class TestCanvas:
@@ -611,3 +634,22 @@ def test_the_command(tmp_path: Path, models: tuple[str, ...]) -> None:
     )
     assert wrong.returncode == 2
     assert ".jpg (JPEG)" in wrong.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("orientation", [1, 4, 6])
+def test_a_face_that_the_real_detector_finds(tmp_path: Path, orientation: int) -> None:
+    """Stored so that EXIF shows it upright: it is found as such, mirrored and turned or not."""
+    pixels = photo(bright=False)
+    face = draw_face(pixels, (150, 110), 120)
+    assert face is not None
+    stored = {1: pixels, 4: pixels[::-1], 6: np.rot90(pixels)}[orientation]
+    source, output = tmp_path / "a.jpg", tmp_path / "safe.jpg"
+    Image.fromarray(np.ascontiguousarray(stored)).save(source, quality=92, exif=exif(orientation))
+    scan = ScanSettings(models=("nudenet",))
+    with Redactor(RedactSettings(scan=scan, labels=["FACE_FEMALE"])) as redactor:
+        done = redactor.redact(source, output)
+    x1, y1, x2, y2 = (round(value) for value in face)
+    assert done.covered_pictures == 1
+    assert seen(output)[y1:y2, x1:x2, :3].max() <= 8
+    assert done.checks[-1].startswith("models find nothing more")

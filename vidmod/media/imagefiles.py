@@ -51,6 +51,16 @@ def unseen_in_tiff(medium: Medium) -> list[str]:
     return found
 
 
+def unseen_in_apng(medium: Medium) -> list[str]:
+    """In words, the picture of an animated PNG that only viewers show that do not know animation."""
+    for kind, _ in _png_chunks(_content(medium)):
+        if kind == b"fcTL":
+            break
+        if kind == b"IDAT":
+            return ["a picture that is no part of the PNG's animation"]
+    return []
+
+
 def is_known_tiff(medium: Medium) -> bool:
     """Whether FFmpeg decodes a TIFF's compression."""
     pages = _tiff_pages(_content(medium))
@@ -241,15 +251,20 @@ _PNG_CHUNKS = {
 
 
 def _in_png(data: bytes) -> Iterator[str]:
-    place = 8
-    while place + 8 <= len(data):
-        length, kind = int.from_bytes(data[place : place + 4], "big"), data[place + 4 : place + 8]
+    for kind, after in _png_chunks(data):
         if kind in _PNG_CHUNKS:
             yield _PNG_CHUNKS[kind]
+        elif kind == b"IEND":
+            yield from _behind(data, after)
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int]]:
+    """What each chunk is, and where the next one begins, up to the last."""
+    place, kind = 8, b""
+    while kind != b"IEND" and place + 8 <= len(data):
+        length, kind = int.from_bytes(data[place : place + 4], "big"), data[place + 4 : place + 8]
         place += 12 + length
-        if kind == b"IEND":
-            yield from _behind(data, place)
-            return
+        yield kind, place
 
 
 _WEBP_CHUNKS = {b"EXIF": "EXIF", b"XMP ": "XMP", b"ICCP": "a colour profile (ICC)"}

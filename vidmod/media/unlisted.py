@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from vidmod.media.appended import appended_files
 from vidmod.media.facts import Medium
-from vidmod.media.imagefiles import unseen_in_tiff
+from vidmod.media.imagefiles import unseen_in_apng, unseen_in_tiff
 
 _CHUNK_BYTES = 188 * 50_000
 _TS_PACKET_BYTES = 188
@@ -66,6 +66,8 @@ def _unlisted(medium: Medium, container: InputContainer, descriptor: int, alive:
     }
     if container.format.name == "tiff_pipe":
         found += unseen_in_tiff(medium)
+    if container.format.name == "apng":
+        found += unseen_in_apng(medium)
     reader = readers.get(container.format.name)
     if reader is None:
         return found

@@ -577,7 +577,7 @@ class _Job:
         self._image, self._unlisted = found.image, facts.unlisted
         if self._image and self._cutting:
             raise UsageError("Invalid segments (cut). An image has nothing to cut; use boxes or slate.")
-        self._written_as = format_for(self._output, found.names)
+        self._written_as = format_for(self._output, found.names, self._source)
 
     # Finding ------------------------------------------------------------------------------------
 
@@ -755,7 +755,7 @@ class _Job:
         self._progress("writing", 0.0)
         written = next(iter(clerk.rewrite(task, aside.descriptor, self._most_bytes)))
         # Where a packet did not fit, it is another format after all.
-        format_for(self._output, [written.format])
+        format_for(self._output, [written.format], self._source)
         return written if full is None else msgspec.structs.replace(written, full=full)
 
     def _write_image(

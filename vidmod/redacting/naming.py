@@ -57,12 +57,17 @@ _OTHERS = frozenset(
 _KNOWN = _OTHERS.union(*(suffixes for _, suffixes in FORMATS.values()))
 
 
-def format_for(output: Path, names: Sequence[str]) -> str:
+# Formats whose files go by each other's names, and play so.
+_FAMILIES = (("mp4", "mov", "3gp", "3g2"), ("matroska", "webm"))
+
+
+def format_for(output: Path, names: Sequence[str], source: Path) -> str:
     """Which of the formats that a source can be written as the output's name asks for.
 
     Args:
         output: What is to be written.
         names: Of formats, the one to write by default first; empty if there is none.
+        source: A QuickTime file that goes by .mp4 may go on so, and a Matroska that goes by .webm.
 
     Returns:
         The one with the output's suffix; the first for a suffix that says nothing.
@@ -76,6 +81,16 @@ def format_for(output: Path, names: Sequence[str]) -> str:
             return name
     if names and names[0] and suffix not in _KNOWN:
         return names[0]
+    if (
+        names
+        and suffix == source.suffix.lower()
+        and any(names[0] in family and suffix in _all(family) for family in _FAMILIES)
+    ):
+        return names[0]
     rows = [FORMATS[name] for name in names if name in FORMATS]
     others = " or ".join(f"{suffixes[0]} ({called})" for called, suffixes in rows)
     raise UsageError(f"{output}: the source is written as another format than that. Name an output with {others}.")
+
+
+def _all(names: Sequence[str]) -> list[str]:
+    return [suffix for name in names for suffix in FORMATS[name][1]]
