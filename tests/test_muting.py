@@ -261,7 +261,7 @@ def test_only_packets_around_silence_change(tmp_path: Path, suffix: str, sound: 
         changed = [a.time for a, b in zip(before, after, strict=True) if a.data != b.data]
         # Silence itself, what it is grown by, and the packets that overlap with it.
         frame = float(before[len(before) // 2 + 1].time - before[len(before) // 2 - 1].time) / 2
-        first, last = silent_from(start, frame, sound), end + 2 * frame + FADE_SECONDS
+        first, last = silent_from(start, frame, sound), end + GROWN * frame + FADE_SECONDS
         assert first - 3 * frame - 0.1 < changed[0] <= first - 2 * frame + 2e-3
         assert last - 2e-3 <= changed[-1] < last + frame + 0.1
         assert 0 <= row.replaced - len(changed) <= 3
@@ -277,9 +277,13 @@ def test_only_packets_around_silence_change(tmp_path: Path, suffix: str, sound: 
     assert_plays(out)
 
 
+# Silence is longer than what is asked for by so many packets.
+GROWN = 3
+
+
 def silent_from(start: float, frame: float, sound: Sound) -> float:
     """Where the fade begins before a span."""
-    return start - max(2 * frame, 0.25 if sound.codec == "libopus" else 0) - FADE_SECONDS
+    return start - max(GROWN * frame, 0.25 if sound.codec == "libopus" else 0) - FADE_SECONDS
 
 
 # Opus decodes from what it decoded before, and forgets that little by little; MP2's rounding has a memory as well.
@@ -450,8 +454,12 @@ def garbage(packet: Packet[Any], data: bytes) -> Packet[Any]:
     return made
 
 
-@pytest.mark.parametrize(("suffix", "sound"), [("mp4", AAC), ("mkv", Sound("ac3")), ("mkv", Sound("libopus"))])
-def test_what_does_not_decode_is_not_copied_beside_silence(tmp_path: Path, suffix: str, sound: Sound) -> None:
+# Of Opus such packets do not come out of the reader at all, and a gap beside silence has all of it encoded.
+BROKEN = [("mp4", AAC, "spliced"), ("mkv", Sound("ac3"), "spliced"), ("mkv", Sound("libopus"), "encoded")]
+
+
+@pytest.mark.parametrize(("suffix", "sound", "way"), BROKEN, ids=name_of)
+def test_what_does_not_decode_is_not_copied_beside_silence(tmp_path: Path, suffix: str, sound: Sound, way: str) -> None:
     made = make(tmp_path / f"made.{suffix}", sound)
     rows = packets_of(made)
     bad = b"\xff\xf0SAID" + bytes(range(0, 250, 3))
@@ -463,8 +471,8 @@ def test_what_does_not_decode_is_not_copied_beside_silence(tmp_path: Path, suffi
 
     path, out = rewritten(made, tmp_path / f"source.{suffix}", change), tmp_path / f"out.{suffix}"
     assert path.read_bytes().count(bad) == len(broken)
-    result = run(path, out, SAID)
-    assert [row.way for row in result.muted] == ["spliced"]
+    (row,) = run(path, out, SAID).muted
+    assert row.way == way
     assert bad not in out.read_bytes()
     assert_silent(out, *SAID)
     assert_untold(out)
@@ -698,3 +706,48 @@ def test_aac_with_sbr_is_encoded_whole(tmp_path: Path) -> None:
     assert_silent(out, *SAID)
     assert_untold(out)
     assert_plays(out)
+
+
+@pytest.mark.parametrize(("suffix", "sound"), [("mp4", AAC), ("mkv", Sound("libopus")), ("mkv", Sound("ac3"))])
+@pytest.mark.parametrize("until", [SAID[0] - 0.02, SAID[0] + 0.2, SAID[1] + 0.02])
+def test_packets_that_are_missing_beside_silence(tmp_path: Path, suffix: str, sound: Sound, until: float) -> None:
+    made = make(tmp_path / f"made.{suffix}", sound)
+
+    def change(packet: Packet[Any], _: int) -> Packet[Any] | None:
+        return None if until - 0.5 <= float((packet.pts or 0) * packet.time_base) < until else packet
+
+    path, out = rewritten(made, tmp_path / f"source.{suffix}", change), tmp_path / f"out.{suffix}"
+    (row,) = run(path, out, SAID).muted
+    assert (row.way, row.why) == ("encoded", "packets are missing around what is muted")
+    assert_silent(out, *SAID)
+    assert_untold(out)
+    old, new = hear(path), hear(out)
+    a, b = (item.between(SAID[1] + 0.5, 4.5)[0] for item in (old, new))
+    assert np.corrcoef(a, b)[0, 1] > 0.95
+
+
+def test_packets_that_are_missing_elsewhere(tmp_path: Path) -> None:
+    made = make(tmp_path / "made.mkv", Sound("libopus"))
+
+    def change(packet: Packet[Any], _: int) -> Packet[Any] | None:
+        return None if 0.5 <= float((packet.pts or 0) * packet.time_base) < 1 else packet
+
+    path, out = rewritten(made, tmp_path / "source.mkv", change), tmp_path / "out.mkv"
+    assert [row.way for row in run(path, out, SAID).muted] == ["spliced"]
+    assert_silent(out, *SAID)
+
+
+@needs_ffmpeg
+def test_a_clock_that_jumps_in_sound_that_is_encoded_whole(tmp_path: Path) -> None:
+    made = make(tmp_path / "made.mkv", Sound("libmp3lame"))
+
+    def change(packet: Packet[Any], _: int) -> Packet[Any]:
+        if packet.pts is not None and packet.pts * packet.time_base >= 2:
+            packet.pts = packet.dts = packet.pts + round(20 / packet.time_base)
+        return packet
+
+    path, out = rewritten(made, tmp_path / "source.mkv", change), tmp_path / "out.mkv"
+    run(path, out, (22.05, 22.8))
+    assert 21.9 < float(packets_of(out)[-1].time - packets_of(out)[0].time) < 25.1
+    assert played(out, 22.05, 22.8) <= SILENT_PEAK
+    assert played(out, 23.0, 24.0) == pytest.approx(played(path, 23.0, 24.0), rel=0.1)

@@ -19,8 +19,10 @@ import msgspec
 import numpy as np
 import pytest
 from av.audio.stream import AudioStream
+from rich.console import Console
 
 from tests.networks import write_classifier, write_detector
+from vidmod import terminal
 from vidmod.cuts import Cuts
 from vidmod.errors import NotVideoError, OutputError, TimelineError, UsageError
 from vidmod.media import encoding, muxer
@@ -320,8 +322,12 @@ class TestSound:
     def test_where_nothing_is_found_nothing_is_muted(self, tmp_path: Path, redact: Redact) -> None:
         calm = make_film(tmp_path / "calm.mp4", range(0))
         source, output = with_sound(calm, tmp_path / "film.mp4", "aac"), tmp_path / "safe.mp4"
-        document = redact(source, output, labels=["BRIGHT"], audio="mute").as_document()
-        assert document["audio"] == {"mode": "mute", "muted": [], "tracks": []}
+        done = redact(source, output, labels=["BRIGHT"], audio="mute")
+        assert done.as_document()["audio"] == {"mode": "mute", "muted": [], "tracks": []}
+        console = Console(width=80)
+        with console.capture() as shown:
+            console.print(terminal.redaction(done, "safe.mp4"))
+        assert "nothing to mute: all sound copied" in shown.get()
         assert loudest(output, 0, COUNT / RATE) > 0.4
 
     def test_sound_that_is_still_heard_leaves_no_output(

@@ -188,7 +188,8 @@ def redaction(done: Redaction, output: str) -> RenderableType:
     if done.settings.audio == "mute":
         silent = sum(span.length for span in done.muted)
         ways = ", ".join(f"stream {row.index} {row.way}" for row in written.muted) or "there is no sound"
-        lines.append(Text(f"  sound muted in {len(done.muted)} spans, {silent:.1f} s: {ways}", style="dim"))
+        how = f"sound muted in {len(done.muted)} spans, {silent:.1f} s: {ways}"
+        lines.append(Text(f"  {how if done.muted else 'nothing to mute: all sound copied'}", style="dim"))
     lines += [Text(f"  {note}", style="yellow") for note in written.notes]
     lines += [Text(f"  verified: {check}", style="dim") for check in done.checks]
     if not done.checks:

@@ -43,6 +43,7 @@ _MEDIUM_RATE = 48_000
 # Times that are off by less are jitter; a gap is filled with silence, unless it is so long that it is a jump.
 _JITTER_SECONDS, _JUMP_SECONDS = Fraction(1, 25), 10
 _ANY_SAMPLES = 4096
+_SILENT_FRAMES = 3
 _MAX_DRAIN_ERRORS = 64
 
 
@@ -230,13 +231,14 @@ class Recoder:
         """Encode what is held, to a whole packet where more is to come."""
         self._drain_resampler()
         ready = self._encoded()
-        rest = self._held
-        if rest.shape[1]:
-            self._held = rest[:, :0]
-            if whole:
-                silent = 128 if rest.dtype == np.uint8 else 0
-                rest = np.pad(rest, ((0, 0), (0, self._frame - rest.shape[1])), constant_values=silent)
-            ready += self._encode(rest)
+        rest, self._held = self._held, self._held[:, :0]
+        silent = 128 if rest.dtype == np.uint8 else 0
+        if whole:
+            # What comes after a jump must not overlap with what sounds before it.
+            missing = -rest.shape[1] % self._frame + _SILENT_FRAMES * self._frame
+            rest = np.pad(rest, ((0, 0), (0, missing)), constant_values=silent)
+        for start in range(0, rest.shape[1], self._frame):
+            ready += self._encode(rest[:, start : start + self._frame])
         return ready
 
     def _fit(self, packets: list[Packet[Any]]) -> list[Packet[Any]]:

@@ -46,7 +46,8 @@ _LEAD_PACKETS, _LEAD_SECONDS = 10, 0.25
 _SETTLED_SECONDS = {"opus": 0.08}
 # libopus filters out what is below 3 Hz, and a sound that is cut off swings for so long.
 _SWING_SECONDS = {"opus": 0.25}
-_OVERLAP_PACKETS = 2
+# Blocks overlap over two packets; the third makes up for times that jitter.
+_OVERLAP_PACKETS = 3
 # A time that is off by no more than this goes on from the one before.
 _LATE_TICKS, _LATE_SAMPLES = 2, 2
 _MOST_FLUSHED = 8
@@ -88,6 +89,7 @@ class Splicer:
             raise self.error(f"there is no encoder for {self.codec}")
         self.encoder_name = name
         self.adts: bytes | None = None
+        self._end: Fraction | None = None
         self._run: _Run | None = None
         self._check_encoder()
 
@@ -139,10 +141,14 @@ class Splicer:
         if stamp is None:
             return [packet]
         time = stamp * self.base
+        frame = _FRAME[self.codec] or opus_samples(bytes(memoryview(packet)[:2]))
+        self._check_time(time, frame or 0)
         if self._run is None:
             if not self._is_near(time):
                 return [packet]
-            self._run = _Run(self, self._stream, self._spans, self._frame_of(packet))
+            if not frame:
+                raise self.error("a packet says of itself what makes no sense")
+            self._run = _Run(self, self._stream, self._spans, frame)
         ready = self._run.push(packet, time)
         if not self._run.waits and not self._is_near(time):
             ready += self._run.rest()
@@ -159,11 +165,19 @@ class Splicer:
         lead = max(_LEAD_SECONDS, _LEAD_PACKETS * frame) + _SWING_SECONDS.get(self.codec, 0.0)
         return meets(self._spans, time - lead, time + lead)
 
-    def _frame_of(self, packet: Packet[Any]) -> int:
-        frame = _FRAME[self.codec] or opus_samples(bytes(packet))
-        if frame is None:
-            raise self.error("a packet says of itself what makes no sense")
-        return frame
+    def _check_time(self, time: Fraction, frame: int) -> None:
+        """That no packet is missing near silence: what follows a gap would overlap with what sounds before it.
+
+        Raises:
+            NotMutableError: One is.
+        """
+        before, length = self._end, Fraction(frame, self.look.sample_rate)
+        self._end = time + length if frame else None
+        if before is None or abs(time - before) <= max(length / 2, _LATE_TICKS * self.base):
+            return
+        around = _LEAD_PACKETS * float(length) + _SWING_SECONDS.get(self.codec, 0.0)
+        if meets(self._spans, min(before, time) - around, max(before, time) + around):
+            raise self.error("packets are missing around what is muted")
 
 
 class _Run:
