@@ -67,6 +67,8 @@ def make_film(path: Path, bright: range = BRIGHT, *, red: range = range(0), soun
                 picture[20:60, 20:60] = 255
             if number in red:
                 picture[:] = (200, 0, 0)
+            if sound:  # and a mark that tells which picture it is
+                picture[165:178, 2 * number : 2 * number + 16] = 0
             output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         output.mux(stream.encode(None))
         if heard is not None:

@@ -160,7 +160,6 @@ class Widening:
         self._widened = [Span(*span) for span in spans]
         self._first: tuple[int, bool] | None = None
         self._last: tuple[int, bool] | None = None
-        self._end: int | None = None
         self.kept = 0
         self.removed = 0
 
@@ -175,17 +174,15 @@ class Widening:
             self._first = start, removed
         if self._last is None or start > self._last[0]:
             self._last = start, removed
-        self._end = end if self._end is None else max(self._end, end)
         return removed
 
     def cuts(self) -> Cuts:
-        """What is removed, from the first picture to the last: nothing moves to before that."""
-        if self._first is None or self._last is None or self._end is None:
+        """What is removed, from the first picture on: nothing moves to before that."""
+        if self._first is None or self._last is None:
             return Cuts()
         first, is_removed = self._first
-        met = [span for span in union(self._widened) if span.end > first and span.start < self._end]
-        rows = [Span(max(first, span.start), span.end) for span in met]
-        begins = is_removed or any(span.start < first for span in met)
+        rows = [Span(max(first, span.start), span.end) for span in union(self._widened) if span.end > first]
+        begins = is_removed or any(span.start < first for span in self._widened)
         ends = rows[-1].start if rows and self._last[1] else None
         return Cuts.of(
             [(int(row.start), int(row.end)) for row in rows],

@@ -685,14 +685,20 @@ class _Job:
         return union([*complement(union(seen, gap=_ROUNDING_SECONDS), extent), *spans])
 
     def _beyond_account(self, track: VideoTrack) -> list[tuple[int, int]]:
-        """Before and after all that the timeline speaks of, in the track's time base; pictures there are slated."""
+        """Before and after all that the timeline speaks of, in the track's time base; pictures there are slated.
+
+        What is cut there is what the track claims to have there.
+        """
+        base = track.time_base
         # Seconds are rounded to the microsecond, and the end of the last picture is a guess at times.
-        slack = Fraction(track.frame_duration_pts, 2) * track.time_base
-        ends = (
-            (-Fraction(_EVER_SECONDS), _fraction(self._extent.start) - slack),
-            (_fraction(self._extent.end) + slack, Fraction(_EVER_SECONDS)),
-        )
-        return [(int(start // track.time_base), to_pts(end, track.time_base)) for start, end in ends]
+        slack = Fraction(track.frame_duration_pts, 2) * base
+        first, last = _fraction(self._extent.start) - slack, _fraction(self._extent.end) + slack
+        ever = to_pts(Fraction(_EVER_SECONDS), base)
+        low, high = -ever, ever
+        if self._cutting:
+            low, high = track.start_pts or 0, track.declared_end_pts or 0
+        ends = (low, to_pts(first, base)), (int(last // base), high)
+        return [(start, end) for start, end in ends if start < end]
 
     def _muted(self, covered: Covered, slated: Sequence[tuple[int, int]], time_base: Fraction) -> list[tuple[int, int]]:
         """When it is silent, [start, end) in the track's time base: while anything is covered, and in segments."""
