@@ -20,7 +20,9 @@ from tests.networks import write_classifier, write_detector
 from tests.test_redacting import make_film
 from vidmod.errors import OutputError, SourceError, SourceUnreadableError, UsageError
 from vidmod.messages import Json
-from vidmod.redacting.job import Redaction, Redactor, RedactSettings
+from vidmod.redacting.job import Redactor
+from vidmod.redacting.result import Redaction
+from vidmod.redacting.settings import RedactSettings
 from vidmod.scanning import Scanner, ScanSettings
 from vidmod.timeline import Timeline
 

@@ -27,9 +27,11 @@ from vidmod.cuts import Cuts
 from vidmod.errors import NotVideoError, OutputError, TimelineError, UsageError
 from vidmod.media import encoding, muxer
 from vidmod.messages import Json
-from vidmod.redacting import job
-from vidmod.redacting.job import Redaction, Redactor, RedactSettings
+from vidmod.redacting import job, wanted
+from vidmod.redacting.job import Redactor
 from vidmod.redacting.messages import Covering, OtherPacket, Rewritten
+from vidmod.redacting.result import Redaction
+from vidmod.redacting.settings import KEEPABLE, PRESETS, RedactSettings
 from vidmod.redacting.verifying import (
     CopyError,
     Sent,
@@ -336,7 +338,7 @@ class TestSound:
         self, film: Path, tmp_path: Path, redact: Redact, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         source = with_sound(film, tmp_path / "film.mp4", "aac")
-        real = job._Job._muted
+        real = wanted.Wanted.muted
         calls: list[Any] = []
 
         def later(*args: Any) -> Any:
@@ -344,7 +346,7 @@ class TestSound:
             calls.append(args)
             return [(0, 512)] if len(calls) == 1 else real(*args)
 
-        monkeypatch.setattr(job._Job, "_muted", later)
+        monkeypatch.setattr(wanted.Wanted, "muted", later)
         with pytest.raises(OutputError, match="sound stream 1 is heard at"):
             redact(source, tmp_path / "safe.mp4", labels=["BRIGHT"], audio="mute")
         assert [path.name for path in tmp_path.iterdir()] == ["film.mp4"]
@@ -366,7 +368,7 @@ class TestKeeping:
         assert b"At home" in output.read_bytes()
 
     def test_what_can_be_kept_is_what_the_muxer_knows(self) -> None:
-        assert job.KEEPABLE == muxer.KEEPABLE
+        assert KEEPABLE == muxer.KEEPABLE
         with pytest.raises(UsageError, match="Use one of subtitles, chapters, metadata, data, attachments"):
             RedactSettings(keep=("covers",))
 
@@ -577,7 +579,7 @@ def test_borders_that_a_scan_knew_only_roughly_are_looked_at(
 
 
 def test_presets_are_those_of_the_encoders() -> None:
-    assert set(job.PRESETS) == set(encoding.PRESETS)
+    assert set(PRESETS) == set(encoding.PRESETS)
 
 
 class TestVerifyingValues:

@@ -27,8 +27,10 @@ from vidmod.errors import OutputError, SourceError, UsageError
 from vidmod.media import canvas, still
 from vidmod.messages import Json
 from vidmod.redacting import job, naming
-from vidmod.redacting.job import Redaction, Redactor, RedactSettings
+from vidmod.redacting.job import Redactor
 from vidmod.redacting.messages import Covering
+from vidmod.redacting.result import Redaction
+from vidmod.redacting.settings import RedactSettings
 from vidmod.scanning import Scanner, ScanSettings
 
 WIDTH, HEIGHT = 320, 240

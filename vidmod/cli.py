@@ -397,7 +397,8 @@ def redact(
     verified, and only then given its name; OUTPUT.redaction.json says what was done.
     """
     from vidmod.inputs import spooled_stdin
-    from vidmod.redacting.job import Redactor, RedactSettings
+    from vidmod.redacting.job import Redactor
+    from vidmod.redacting.settings import RedactSettings
     from vidmod.timeline import Timeline
 
     return_large_blocks()

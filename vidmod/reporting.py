@@ -14,7 +14,7 @@ from vidmod.errors import VidmodError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from vidmod.redacting.job import Redaction
+    from vidmod.redacting.result import Redaction
     from vidmod.scanning import Progress
     from vidmod.timeline import Timeline
 

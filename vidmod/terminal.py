@@ -14,7 +14,7 @@ from rich.text import Text
 
 from vidmod.coverage import seconds_of
 from vidmod.policy import Policy
-from vidmod.redacting.job import Redaction
+from vidmod.redacting.result import Redaction
 from vidmod.scanning import Progress as ScanProgress
 from vidmod.timebase import format_time
 from vidmod.timeline import Segment, Timeline

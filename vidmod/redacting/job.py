@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
-import hashlib
 import json
 import os
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from vidmod._version import __version__
 from vidmod.cuts import Cuts
 from vidmod.digest import Digest
 from vidmod.errors import (
@@ -25,14 +21,12 @@ from vidmod.errors import (
     SourceUnreadableError,
     TimelineError,
     UsageError,
-    choose,
 )
 from vidmod.jobs import shown_name
 from vidmod.media import Probe, VideoTrack, open_readable
 from vidmod.outputs import Aside, followed, is_special
-from vidmod.policy import Policy
 from vidmod.redacting.clerk import Clerk, Office
-from vidmod.redacting.covering import Covered, Rules, combined, cover, end_pts, joined, merged, still_visible
+from vidmod.redacting.covering import Covered, combined, cover, end_pts, joined, merged, still_visible
 from vidmod.redacting.messages import (
     Covering,
     Heard,
@@ -47,6 +41,8 @@ from vidmod.redacting.messages import (
     VerifyTask,
 )
 from vidmod.redacting.naming import format_for
+from vidmod.redacting.result import Redaction
+from vidmod.redacting.settings import RedactSettings
 from vidmod.redacting.stills import verify_image
 from vidmod.redacting.verifying import (
     CopyError,
@@ -59,23 +55,13 @@ from vidmod.redacting.verifying import (
     cuts_of,
     tolerance_of,
 )
-from vidmod.redaction import SHAPES, STYLES
+from vidmod.redacting.wanted import Wanted, exactly
 from vidmod.scanning import Progress, Scanner
-from vidmod.settings import ScanSettings
 from vidmod.targets import Targets
 from vidmod.timebase import Span, complement, format_time, to_pts, to_seconds, union
-from vidmod.timeline import Json, Sample, Segment, Timeline
-from vidmod.tracking import Tracking
+from vidmod.timeline import Sample, Timeline
 
 DOCUMENT_SUFFIX = ".redaction.json"
-SEGMENT_MODES = ("boxes", "slate", "cut")
-AUDIO_MODES = ("keep", "mute")
-# As in `vidmod.media.muxer`, which is for workers alone.
-KEEPABLE = ("subtitles", "chapters", "metadata", "data", "attachments")
-PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow")
-_WORST_CRF = 63
-# What a reviewer's segment may be off by, beyond what lies between two samples.
-_MARGIN_SECONDS = 0.25
 # Where what was found goes on, it is followed so far, then twice as far, and so on.
 _AHEAD_SECONDS = 0.75
 # What still shows is covered once more, and then given up.
@@ -84,136 +70,8 @@ _MOST_ROUNDS = 2
 _BESIDE_SECONDS = 0.2
 # Shorter parts of it are not worth a worker's start.
 _LEAST_PART_SECONDS = 5
-# Longer than any video.
-_EVER_SECONDS = 10**8
-_ROUNDING_SECONDS = 2e-6
 # A redacted file that is so much larger than its source is none.
 _MOST_TIMES, _MOST_MORE_BYTES = 8, 256 << 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RedactSettings:
-    """How a file is redacted.
-
-    Attributes:
-        scan: How it is looked through, where no timeline says what is in it.
-        labels: What to cover; none for what the policy has covered.
-        style: `fill`, `mosaic` or `blur`. Only `fill` cannot be undone.
-        shape: `box` or `ellipse`.
-        margin: How much wider and higher than what was found a covered region is, as a share of its size.
-        segments: `boxes` covers what was found where it was found; `slate` the whole picture all the while; `cut`
-            removes that while, sound and all.
-        audio: `keep` copies all sound; `mute` silences it while anything is covered, and during accepted segments.
-        keep: Which of `KEEPABLE` are kept beside pictures and sound. Other picture streams and cover art never are:
-            nothing would be covered in them.
-        crf, preset: Of the encoder; None for what fits the source.
-        full_reencode: Encode every picture, not only groups that have changed.
-        verify: Decode the output, compare it with the source, and look at it again.
-    """
-
-    scan: ScanSettings = field(default_factory=ScanSettings)
-    labels: Sequence[str] = ()
-    style: str = "fill"
-    shape: str = "box"
-    margin: float = 0.2
-    segments: str = "boxes"
-    audio: str = "keep"
-    keep: Sequence[str] = ()
-    crf: int | None = None
-    preset: str | None = None
-    full_reencode: bool = False
-    verify: bool = True
-
-    def __post_init__(self) -> None:
-        choose("style", self.style, STYLES)
-        choose("shape", self.shape, SHAPES)
-        choose("segments", self.segments, SEGMENT_MODES)
-        choose("audio", self.audio, AUDIO_MODES)
-        for name in self.keep:
-            choose("keep", name, KEEPABLE)
-        if self.preset is not None:
-            choose("preset", self.preset, PRESETS)
-        if self.crf is not None and not 0 <= self.crf <= _WORST_CRF:
-            raise UsageError(f"Invalid crf ({self.crf}). Use 0 (best) to {_WORST_CRF}.")
-        if not 0 <= self.margin <= 10:
-            raise UsageError(f"Invalid margin ({self.margin:g}). Use a share from 0 to 10, such as 0.2.")
-
-
-@dataclass(frozen=True, slots=True)
-class Redaction:
-    """What was done.
-
-    Attributes:
-        timeline: Of the source, with the tracks that were covered.
-        covered_pictures: Pictures of which something is covered.
-        written: How the file was written.
-        spans: When something is covered, in seconds.
-        muted: When it was silenced, in seconds.
-        cuts: What was removed, in the source's seconds.
-        checks: In words, what was verified; none if nothing was.
-        settings: How it was asked for.
-        output: The new file's `name`, `sha256` and `size_bytes`.
-    """
-
-    timeline: Timeline
-    covered_pictures: int
-    written: Rewritten
-    spans: tuple[Span, ...]
-    muted: tuple[Span, ...]
-    checks: tuple[str, ...]
-    settings: RedactSettings
-    output: Json
-    cuts: Cuts = field(default_factory=Cuts)
-
-    def as_document(self) -> Json:
-        """The JSON document that lies beside the output."""
-        source, settings, written = self.timeline.source, self.settings, self.written
-        text = "".join(self.timeline.dumps(compact=True))
-        policy = self.timeline.provenance["policy"]
-        return {
-            "schema": "vidmod.redaction/1",
-            "vidmod": __version__,
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "input": {key: source[key] for key in ("name", "sha256", "size_bytes")},
-            "output": self.output,
-            "timeline_sha256": hashlib.sha256(text.encode()).hexdigest(),
-            "policy_sha256": hashlib.sha256(json.dumps(policy, sort_keys=True).encode()).hexdigest(),
-            "labels": list(settings.labels),
-            "style": settings.style,
-            "shape": settings.shape,
-            "margin": settings.margin,
-            "segments": settings.segments,
-            "covered_pictures": self.covered_pictures,
-            "covered": _rows(self.spans),
-            "audio": {
-                "mode": settings.audio,
-                "muted": _rows(self.muted),
-                "tracks": [msgspec.structs.asdict(row) for row in written.muted],
-            },
-            "kept": sorted(settings.keep),
-            "dropped": [msgspec.structs.asdict(row) for row in written.dropped],
-            "cut": [
-                {
-                    "start_seconds": to_seconds(start, Fraction(1)),
-                    "end_seconds": to_seconds(end, Fraction(1)),
-                    "output_seconds": to_seconds(self.cuts.shifted(start), Fraction(1)),
-                }
-                for start, end in self.cuts.spans
-            ],
-            "cut_seconds": to_seconds(self.cuts.length, Fraction(1)),
-            "cut_pictures": written.cut_pictures,
-            "cut_packets_of_other_streams": written.cut_packets,
-            "written": {
-                "format": written.format,
-                "encoder": written.encoder,
-                "copied_packets": written.copied,
-                "encoded_pictures": written.encoded,
-                "fully_encoded_because": written.full,
-                "undecodable_pictures": written.lost,
-            },
-            "notes": list(written.notes),
-            "verified": list(self.checks),
-        }
 
 
 class Redactor:
@@ -359,8 +217,8 @@ class _Job:
         self._document = document_path(self._output)
         self._given = timeline
         self._progress = progress
-        self._reviewed, self._beyond = self._chosen()
-        self._tracking = Tracking(margin=self._settings.margin)
+        scanner = redactor.scanner
+        self._wanted = Wanted(source, redactor.settings, scanner.policy, scanner.manifests, timeline)
         self._descriptor = open_readable(source)
         self._before = os.fstat(self._descriptor)
         self._digest = Digest(source, self._descriptor)
@@ -385,7 +243,7 @@ class _Job:
             facts = clerk.probe()
             self._choose_format(clerk, facts)
             timeline = self._looked_through()
-            self._slates = self._slated(timeline)
+            self._slates = self._wanted.slated(timeline)
             covered, timeline = self._looked_closely(timeline)
             return self._finished(clerk, facts, covered, timeline)
 
@@ -395,13 +253,13 @@ class _Job:
             track = _track_of(facts, timeline)
             base = track.time_base
             slated = [
-                (int(_fraction(span.start) // base), to_pts(_fraction(span.end), base))
+                (int(exactly(span.start) // base), to_pts(exactly(span.end), base))
                 for span in union([*self._slates, *self._unseen])
             ]
             covered, written, checks = self._written(clerk, track, covered, slated, aside)
             spans, muted = (
                 tuple(union(Span(to_seconds(start, base), to_seconds(end, base)) for start, end in rows))
-                for rows in ((*covered.touched, *slated), self._muted(covered, slated, base))
+                for rows in ((*covered.touched, *slated), self._wanted.muted(covered, slated, base))
             )
             shown, cuts = () if self._cutting else spans, cuts_of(written, base)
             name = os.fsencode(self._output.name).decode("utf-8", "replace")
@@ -479,7 +337,7 @@ class _Job:
         known = () if self._cutting else covered.rows
         run = [samples[pts] for pts in sorted(samples)]
         found: tuple[Covering, ...] = ()
-        for rules in self._rules():
+        for rules in self._wanted.rules():
             found = merged(found, still_visible(run, known, rules))
         touched = [(row.pts, end_pts(samples[row.pts], base)) for row in found]
         return Covered(found, tuple(joined(touched)), (), ())
@@ -491,46 +349,6 @@ class _Job:
     @property
     def _office(self) -> Office:
         return self._redactor.office
-
-    def _chosen(self) -> tuple[Targets, Targets | None]:
-        """What a reviewer's timeline decides about, and what is looked for beyond; the one needs no models.
-
-        Raises:
-            UsageError: There is a label that no model gives.
-            TimelineError: There is one that neither the timeline judges nor a model of it gives.
-        """
-        policy = self._redactor.scanner.policy
-        labels, nothing = self._settings.labels, Targets((), policy)
-        if self._given is None:
-            if unknown := self._ungiven(labels, None):
-                raise UsageError(f"Invalid labels ({', '.join(unknown)}): no model of {self._model_names} gives them.")
-            return nothing, Targets.of_labels(labels, policy) if labels else Targets.of_policy(policy)
-        if not labels:
-            return Targets.of_policy(policy), None
-        judged = Targets.judged(labels, Policy.from_document(self._given.provenance["policy"], "timeline"))
-        beyond = [label for label in labels if label not in judged]
-        if unknown := self._ungiven(beyond, self._given):
-            names = ", ".join(unknown)
-            raise TimelineError(
-                f"{self._source}: the timeline knows nothing of {names}. Scan again, with such a model."
-            )
-        return (
-            Targets.of_labels(judged, policy) if judged else nothing,
-            Targets.of_labels(beyond, policy) if beyond else None,
-        )
-
-    def _ungiven(self, labels: Sequence[str], timeline: Timeline | None) -> list[str]:
-        """Those labels that no model gives, or none that a timeline was made with."""
-        known: set[str] = set()
-        ran = None if timeline is None else {row["name"] for row in timeline.provenance["models"]}
-        for manifest in self._redactor.scanner.manifests:
-            if ran is None or manifest.name in ran:
-                known |= {*manifest.output.report, *(f"{manifest.name}.{label}" for label in manifest.output.report)}
-        return [label for label in labels if label not in known]
-
-    @property
-    def _model_names(self) -> str:
-        return " and ".join(manifest.name for manifest in self._redactor.scanner.manifests)
 
     def _check_output(self) -> None:
         """Find out before hours of work what would go wrong after them."""
@@ -613,7 +431,7 @@ class _Job:
         turned = video["rotation"] in (90, -90)
         size = self._size = (video["height"], video["width"]) if turned else (video["width"], video["height"])
         samples: dict[int, Sample] = {}
-        further = tuple(self._stretches(timeline))
+        further = tuple(self._wanted.stretches(timeline))
         covered, ahead = Covered((), (), (), ()), _AHEAD_SECONDS
         # It ends: every round sees pictures that none before it has seen.
         while wanted := [part for span in _clipped(further, extent) for part in complement(self._slates, span)]:
@@ -622,98 +440,14 @@ class _Job:
             if len(samples) == known:
                 break
             run = [samples[pts] for pts in sorted(samples)]
-            covered = combined([cover(run, size, base, extent, rules, ahead) for rules in self._rules()])
+            covered = combined([cover(run, size, base, extent, rules, ahead) for rules in self._wanted.rules()])
             further, ahead = covered.further, 2 * ahead
         return covered, dataclasses.replace(timeline, tracks=covered.tracks)
 
-    def _rules(self) -> list[Rules]:
-        """By which it is decided: those of a reviewer's timeline, and those for what only models have seen."""
-        slate = self._settings.segments != "boxes"
-        rows = []
-        if self._given is not None:
-            truth = tuple(self._accepted())
-            drawn = self._given.tracks
-            rows.append(Rules(self._reviewed, self._tracking, slate, truth, drawn, self._reach))
-        if self._beyond is not None:
-            rows.append(Rules(self._beyond, self._tracking, slate))
-        return rows
-
-    def _stretches(self, timeline: Timeline) -> list[Span]:
-        spans = [] if self._beyond is None else self._beyond.stretches(timeline)
-        if self._given is None:
-            return spans
-        reach = self._reach
-        for row in self._accepted():
-            before, after = row.start_seconds - reach, row.end_seconds + reach
-            if self._has_boxes(row):
-                spans.append(Span(before, after))
-            else:  # its inside is covered anyway
-                spans += [Span(before, row.start_seconds), Span(row.end_seconds, after)]
-        spans += [Span(row["start_seconds"], row["end_seconds"]) for row in timeline.tracks]
-        return union(spans)
-
-    @property
-    def _reach(self) -> float:
-        """How far to look beyond a segment, in seconds: a scan's border lies midway between two samples."""
-        sampling = {} if self._given is None else self._given.provenance.get("sampling", {})
-        return float(sampling.get("max_gap_seconds") or 0.0) / 2 + _MARGIN_SECONDS
-
-    def _accepted(self) -> list[Segment]:
-        """A reviewer's segments that are to be covered."""
-        names = {category.name for category in self._reviewed.categories}
-        segments = () if self._given is None else self._given.segments
-        labels = {name.rpartition(".")[2] for name in names} if self._settings.labels else set()
-        return [row for row in segments if row.stream is None and (row.category in names or labels & set(row.labels))]
-
-    def _has_boxes(self, segment: Segment) -> bool:
-        """Whether a scan found something in a segment that can be covered where it is."""
-        assert self._given is not None
-        return any(
-            self._reviewed.boxes(sample.predictions)
-            for sample in self._given.samples
-            if sample.time_seconds < segment.end_seconds and segment.start_seconds < sample.end_seconds
-        )
-
-    def _slated(self, timeline: Timeline) -> list[Span]:
-        """When the whole picture is covered, whatever it shows, in seconds, disjoint.
-
-        What nobody has seen, and a reviewer's segments in which there is no box to cover: nobody needs to look there.
-        """
-        extent = Span(timeline.coverage[0].start_seconds, timeline.coverage[-1].end_seconds)
-        seen = [Span(row.start_seconds, row.end_seconds) for row in timeline.coverage if row.state == "analysed"]
-        spans = [Span(row.start_seconds, row.end_seconds) for row in self._accepted() if not self._has_boxes(row)]
-        return union([*complement(union(seen, gap=_ROUNDING_SECONDS), extent), *spans])
-
-    def _beyond_account(self, track: VideoTrack) -> list[tuple[int, int]]:
-        """Before and after all that the timeline speaks of, in the track's time base; pictures there are slated.
-
-        What is cut there is what the track claims to have there.
-        """
-        base = track.time_base
-        # Seconds are rounded to the microsecond, and the end of the last picture is a guess at times.
-        slack = Fraction(track.frame_duration_pts, 2) * base
-        first, last = _fraction(self._extent.start) - slack, _fraction(self._extent.end) + slack
-        ever = to_pts(Fraction(_EVER_SECONDS), base)
-        low, high = -ever, ever
-        if self._cutting:
-            low, high = track.start_pts or 0, track.declared_end_pts or 0
-        ends = (low, to_pts(first, base)), (int(last // base), high)
-        return [(start, end) for start, end in ends if start < end]
-
-    def _muted(self, covered: Covered, slated: Sequence[tuple[int, int]], time_base: Fraction) -> list[tuple[int, int]]:
-        """When it is silent, [start, end) in the track's time base: while anything is covered, and in segments."""
-        if self._settings.audio != "mute" or self._cutting:
-            return []
-        accepted = [
-            (int(_fraction(row.start_seconds) // time_base), to_pts(_fraction(row.end_seconds), time_base))
-            for row in self._accepted()
-        ]
-        return joined(sorted((*covered.touched, *slated, *accepted)))
-
     def _dense(self, spans: Sequence[Span], path: Path, what: str) -> dict[int, Sample]:
         """Every picture that is shown in some spans, in seconds, by its pts in the source's time base."""
-        wanted = tuple((_fraction(span.start), _fraction(span.end)) for span in spans)
-        models = self._redactor.models_for([rules.targets for rules in self._rules()])
+        wanted = tuple((exactly(span.start), exactly(span.end)) for span in spans)
+        models = self._redactor.models_for([rules.targets for rules in self._wanted.rules()])
         found = self._redactor.looker(models).scan(path, spans=wanted, progress=self._scanning(what))
         if path == self._source and found.source["sha256"] != self._digest.hexdigest():
             raise self._changed()
@@ -743,13 +477,13 @@ class _Job:
         clerk.remember(covered.rows)
         if self._image:
             return self._write_image(clerk, track, covered, slated, aside)
-        beyond = self._beyond_account(track)
+        beyond = self._wanted.beyond_account(track, self._extent)
         task = RewriteTask(
             track=track,
             touched=[] if self._cutting else [*covered.touched, *beyond],
             slated=[] if self._cutting else list(slated),
             cuts=_all_of(covered, slated, beyond) if self._cutting else [],
-            muted=self._muted(covered, slated, track.time_base),
+            muted=self._wanted.muted(covered, slated, track.time_base),
             keep=sorted(self._settings.keep),
             style=self._settings.style,
             shape=self._settings.shape,
@@ -830,7 +564,7 @@ class _Job:
                     shape=self._settings.shape,
                 )
                 asked.append((reader, task))
-            muted = self._muted(covered, slated, track.time_base)
+            muted = self._wanted.muted(covered, slated, track.time_base)
             if muted:
                 listener = stack.enter_context(Clerk(self._office, descriptor, readers_name))
                 asked.append((listener, ListenTask(time_base=str(track.time_base), muted=muted)))
@@ -847,7 +581,7 @@ class _Job:
                     deviations.update((pts * mine.time_base, level) for pts, level in reply.rows)
             theirs, ours = listed
             if self._cutting:
-                cuts, sent = _all_of(covered, slated, self._beyond_account(track)), (theirs, ours)
+                cuts, sent = _all_of(covered, slated, self._wanted.beyond_account(track, self._extent)), (theirs, ours)
                 return self._verified_cut(clerk, readers[0], track, cuts, written, sent, set(deviations))
         unmet = {row.pts * mine.time_base for row in rows} - deviations.keys()
         if len(unmet) > written.lost and self._format != "avi":
@@ -914,10 +648,6 @@ def _restored(sample: Sample, cuts: Cuts, base: Fraction) -> tuple[int, Sample]:
     return pts, dataclasses.replace(sample, pts=pts, time_seconds=to_seconds(pts, base))
 
 
-def _rows(spans: Sequence[Span]) -> list[Json]:
-    return [{"start_seconds": span.start, "end_seconds": span.end} for span in spans]
-
-
 def _track_of(facts: Probe, timeline: Timeline) -> VideoTrack:
     stream = timeline.streams[0].stream
     track = next((row for row in facts.tracks if row.index == stream and row.kind == "video"), None)
@@ -938,7 +668,3 @@ def _clipped(spans: Sequence[Span], extent: Span) -> list[Span]:
         if span.end > extent.start and span.start < extent.end
     ]
     return union(rows)
-
-
-def _fraction(seconds: float) -> Fraction:
-    return Fraction(round(seconds * 1_000_000), 1_000_000)

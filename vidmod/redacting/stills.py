@@ -17,7 +17,7 @@ from vidmod.redacting.verifying import Sent, check_times, tolerance_of
 
 
 class Manner(Protocol):
-    """How it was covered and encoded; see :class:`vidmod.redacting.job.RedactSettings`."""
+    """How it was covered and encoded; see :class:`vidmod.redacting.settings.RedactSettings`."""
 
     @property
     def style(self) -> str:
