@@ -26,6 +26,7 @@ from vidmod.errors import (
     choose,
 )
 from vidmod.jobs import shown_name
+from vidmod.judging import judge
 from vidmod.media import Probe, VideoTrack, open_readable
 from vidmod.policy import Policy
 from vidmod.redacting.aside import Aside
@@ -364,13 +365,10 @@ class _Job:
             raise SourceError(timeline.notes[0] if timeline.notes else f"{self._source}: cannot be scanned.")
         if timeline.source["sha256"] != self._digest.hexdigest():
             raise TimelineError(f"{self._source}: the timeline is of another file. Scan this one.")
-        if self._given is not None:
-            judged = Policy.from_document(timeline.provenance["policy"], "timeline")
-            if unjudged := Targets.unjudged(self._settings.labels, judged):
-                names = ", ".join(unjudged)
-                raise TimelineError(
-                    f"{self._source}: the timeline does not judge {names}. Leave it out, or judge it anew."
-                )
+        labels = self._settings.labels
+        if self._given is not None and (unjudged := Targets.unjudged(labels, _policy_of(timeline))):
+            names = ", ".join(unjudged)
+            raise TimelineError(f"{self._source}: the timeline does not judge {names}. Leave it out, or judge it anew.")
         if timeline.streams[0].kind != "video":
             raise SourceError(f"{self._source}: holds no video stream, only {timeline.streams[0].kind}.")
         return timeline
@@ -411,6 +409,7 @@ class _Job:
             slate=self._settings.segments == "slate",
             truth=None if self._given is None else tuple(self._accepted()),
             drawn=() if self._given is None else self._given.tracks,
+            scanned=() if self._given is None else judge(self._given, _policy_of(self._given)).segments,
             reach=self._reach,
         )
 
@@ -553,6 +552,10 @@ def _track_of(facts: Probe, timeline: Timeline) -> VideoTrack:
     if track is None:
         raise SourceUnreadableError("The file is not what it was when it was scanned. Scan it again.")
     return track
+
+
+def _policy_of(timeline: Timeline) -> Policy:
+    return Policy.from_document(timeline.provenance["policy"], "timeline")
 
 
 def _rebased(rows: Sequence[Covering], theirs: VideoTrack, mine: VideoTrack) -> tuple[Covering, ...]:
