@@ -30,6 +30,7 @@ from vidmod.tracking import (
     Tracking,
     TrackRecorder,
     association,
+    hidden,
     motion,
 )
 
@@ -459,6 +460,160 @@ def test_crossing_things_keep_their_numbers() -> None:
     assert frames[-1].regions[0].box[0] > frames[-1].regions[1].box[0]
 
 
+# -- what is fast ---------------------------------------------------------------------------------------------
+
+
+def test_a_thing_that_moves_by_its_own_size_from_look_to_look_is_one_track() -> None:
+    places = [-100 + 110 * n for n in range(14)]
+    looks: Looks = [(found(x),) if 0 < x < WIDTH else () for x in places]
+    frames = track([(), *looks, ()] + [()] * 30)
+    assert ids(frames) == {1}
+    for x, frame in zip(places, frames[1:], strict=False):
+        if -50 < x < WIDTH + 50:
+            shown = (max(x - 50.0, 0.0), 250.0, min(x + 50.0, float(WIDTH)), 350.0)
+            assert any(inside(shown, region.box) for region in frame.regions)
+    assert max(covered(frames)) <= len(places) + 2
+
+
+def test_a_fast_thing_that_turns_is_one_track() -> None:
+    places = [*range(200, 1000, 80), *range(1000, 200, -80)]
+    assert ids(track([(found(x),) for x in places])) == {1}
+
+
+def test_two_that_could_both_be_it_are_neither() -> None:
+    assert ids(track([(found(500),), (found(300), found(700))])) == {1, 2, 3}
+    assert ids(track([(found(300), found(700)), (found(500),)])) == {1, 2, 3}
+
+
+def test_what_is_much_larger_is_not_it() -> None:
+    assert ids(track([(found(500),), (found(680, size=200),)])) == {1, 2}
+    assert ids(track([(found(500),), (found(680, size=90),)])) == {1}
+
+
+def test_looks_far_apart_join_nothing_across_a_distance() -> None:
+    near: Looks = [(found(500),), None, None, (found(700),)]
+    far: Looks = [(found(500),), *[None] * 5, (found(750, 480),)]
+    assert ids(track(near)) == {1}
+    assert ids(track(far, Tracking(first_speed=1.0))) == {1, 2}
+
+
+def test_what_was_seen_once_and_never_again_is_not_taken_up_later() -> None:
+    later: Looks = [(found(500),)] + [()] * 36 + [(found(600),)] * 3
+    frames = track(later)
+    assert ids(frames) == {1, 2}
+    assert not frames[18].regions
+
+
+# -- what is hidden in part -----------------------------------------------------------------------------------
+
+
+def shown_beside(x: float, post: tuple[float, float]) -> tuple[Detection, ...]:
+    """What a detector sees of a square thing of 100 pixels behind a post: the larger part, if that is large enough."""
+    x1, x2 = x - 50, x + 50
+    left, right = (x1, min(x2, post[0])), (max(x1, post[1]), x2)
+    part = (x1, x2) if x2 <= post[0] or x1 >= post[1] else max(left, right, key=lambda side: side[1] - side[0])
+    return (Detection("fake", "FACE", 0.9, (part[0], 250.0, part[1], 350.0)),) if part[1] - part[0] >= 30 else ()
+
+
+@pytest.mark.parametrize("speed", [4, 10])
+def test_what_shows_on_both_sides_of_a_post_is_covered(speed: int) -> None:
+    post = (580.0, 610.0)
+    places = list(range(300, 900, speed))
+    looks = [shown_beside(x, post) for x in places]
+    assert any(look and look[0].box[2] - look[0].box[0] < 70 for look in looks), "or there is nothing to test"
+    for x, frame in zip(places, track(looks), strict=True):
+        left = min(region.box[0] for region in frame.regions)
+        right = max(region.box[2] for region in frame.regions)
+        assert left <= x - 47
+        assert right >= x + 47
+        assert right - left <= 190
+
+
+def test_what_leaves_is_covered_at_its_own_speed_until_it_is_out() -> None:
+    """120 pixels a second, found until half of it is out: its box then shrinks, and its centre is half as fast."""
+    places = [1000 + 4 * n for n in range(120)]
+    looks: list[tuple[Detection, ...]] = []
+    for x in places:
+        box = (x - 50.0, 250.0, min(x + 50.0, float(WIDTH)), 350.0)
+        looks.append((Detection("fake", "FACE", 0.9, box),) if x <= WIDTH else ())
+    frames = track(looks)
+    gone = next(n for n, x in enumerate(places) if x - 50 >= WIDTH)
+    for x, frame in zip(places[:gone], frames, strict=False):
+        assert frame.regions[0].box[0] <= x - 50
+    assert gone <= covered(frames)[-1] <= gone + 8
+
+
+def test_a_thing_that_comes_in_lower_than_it_seems_is_covered_whole() -> None:
+    """What the border leaves of it is boxed too low: of 100 pixels, 60 at first."""
+    looks: list[tuple[Detection, ...]] = []
+    for n in range(40):
+        right = 5.0 + 6 * n
+        height = 60.0 if right < 60 else 100.0
+        looks.append((Detection("fake", "FACE", 0.9, (max(right - 100, 0.0), 250.0, right, 250 + height)),))
+    for n, frame in enumerate(track(looks)):
+        assert frame.regions[0].box[3] >= 348, n
+
+
+def test_who_left_is_not_who_comes_in_elsewhere() -> None:
+    leaving: list[tuple[Detection, ...]] = [(found(1000 + 20 * n),) for n in range(14)]
+    frames = track(leaving + [()] * 25 + [(found(1100, 450),)] * 10)
+    assert ids(frames) == {1, 2}
+    assert not frames[25].regions
+
+
+def test_what_stays_at_the_border_does_not_leave() -> None:
+    """Every other frame is a miss, and each asks whether the thing has left."""
+    tracker = Tracker(Tracking(look_ahead_seconds=2.0), time_base=Fraction(1, RATE), width=WIDTH, height=HEIGHT)
+    for pts in range(300):
+        tracker.update(FrameDetections(pts, pts + 1, (found(40),) if pts % 2 else ()))
+    assert len(tracker._open) == 1
+
+
+class TestCompleting:
+    PICTURE = (1280.0, 720.0)
+
+    @staticmethod
+    def standing(sure: Sequence[hidden.Look], places: Sequence[int]) -> list[Box]:
+        return [sure[0].box for _ in places]
+
+    def complete(self, boxes: Sequence[Box]) -> list[Box]:
+        looks = [hidden.Look(n, box, 0.8) for n, box in enumerate(boxes)]
+        return [look.box for look in hidden.completed(looks, self.PICTURE, self.standing)]
+
+    def test_whole_boxes_stay(self) -> None:
+        boxes = [found(300 + n, size=100 + n % 3).box for n in range(9)]
+        assert self.complete(boxes) == boxes
+
+    def test_what_the_border_cuts_off_goes_on_beyond_it(self) -> None:
+        whole: Box = (100.0, 300.0, 200.0, 420.0)
+        assert self.complete([whole] * 3 + [(0.0, 300.0, 40.0, 420.0)])[-1] == (-60.0, 300.0, 40.0, 420.0)
+        assert self.complete([whole] * 3 + [(1200.0, 650.0, 1280.0, 720.0)])[-1] == (1200.0, 650.0, 1300.0, 770.0)
+
+    @pytest.mark.parametrize(
+        ("part", "expected"),
+        [
+            ((150.0, 300.0, 200.0, 420.0), (100.0, 300.0, 200.0, 420.0)),
+            ((100.0, 300.0, 160.0, 420.0), (100.0, 300.0, 200.0, 420.0)),
+            ((100.0, 360.0, 200.0, 420.0), (100.0, 300.0, 200.0, 420.0)),
+            ((100.0, 300.0, 200.0, 350.0), (100.0, 300.0, 200.0, 420.0)),
+        ],
+        ids=["left", "right", "top", "bottom"],
+    )
+    def test_what_something_in_front_hides_is_the_side_that_is_missing(self, part: Box, expected: Box) -> None:
+        assert self.complete([(100.0, 300.0, 200.0, 420.0)] * 6 + [part])[-1] == pytest.approx(expected)
+
+    def test_a_part_is_believed_less(self) -> None:
+        looks = [hidden.Look(n, (100.0, 300.0, 200.0, 420.0), 0.8) for n in range(6)]
+        looks.append(hidden.Look(6, (150.0, 300.0, 200.0, 420.0), 0.8))
+        scores = [look.score for look in hidden.completed(looks, self.PICTURE, self.standing)]
+        assert scores[:6] == [0.8] * 6
+        assert scores[6] < 0.8
+
+    def test_of_what_is_never_whole_the_largest_part_counts(self) -> None:
+        boxes: list[Box] = [(0.0, 300.0, 10.0 * n, 420.0) for n in range(1, 9)]
+        assert self.complete(boxes)[0] == (-70.0, 300.0, 10.0, 420.0)
+
+
 # -- labels and scores ---------------------------------------------------------------------------------------
 
 
@@ -502,6 +657,20 @@ def test_low_scores_continue_tracks_but_start_none() -> None:
     assert [region.seen for frame in below for region in frame.regions].count(True) == 1
 
 
+def test_weak_detections_before_the_first_sure_one_begin_its_track() -> None:
+    """They are where it was going: from the left, 10 pixels a frame."""
+    looks: list[tuple[Detection, ...]] = [()] * 30
+    looks += [(found(400 + 10 * n, score=0.3 if n < 12 else 0.9),) for n in range(24)]
+    frames = track(looks)
+    assert ids(frames) == {1}
+    for n in range(24):
+        assert frames[30 + n].regions[0].seen
+        assert inside(found(400 + 10 * n).box, frames[30 + n].regions[0].box)
+    assert covered(frames)[0] < 30
+    other = track([(found(900, 600, score=0.3),)] * 12 + [(found(400),)] * 5)
+    assert all(region.box[2] < 700 for frame in other for region in frame.regions)
+
+
 def test_sure_detections_choose_first() -> None:
     frames = track([(found(500),), (found(500, score=0.3, size=104), found(506, score=0.9))])
     assert [region.score for region in frames[1].regions] == [0.9]
@@ -518,6 +687,16 @@ def test_masks_tremble_at_most_half_as_much_as_boxes() -> None:
     raw = np.diff(np.array([centre(box) for box in boxes]), n=2, axis=0)
     masks = np.diff(np.array([centre(frame.regions[0].box) for frame in frames]), n=2, axis=0)
     assert np.hypot(*masks.T).mean() <= np.hypot(*raw.T).mean() / 2
+
+
+def test_masks_of_what_trembles_little_are_smaller() -> None:
+    def width(noise: float) -> float:
+        rng = np.random.default_rng(3)
+        boxes = [tuple((np.array(found(300 + 2 * n).box) + rng.normal(0, noise, 4)).tolist()) for n in range(100)]
+        frames = track([(Detection("fake", "FACE", 0.9, box),) if n % 3 else () for n, box in enumerate(boxes)])
+        return float(np.mean([frame.regions[0].box[2] - frame.regions[0].box[0] for frame in frames[12:-10:3]]))
+
+    assert 120 < width(0.3) < width(8.0) - 4
 
 
 def test_open_state_is_bounded_when_live() -> None:

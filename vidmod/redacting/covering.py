@@ -48,6 +48,7 @@ class Rules:
         truth: A reviewer's segments: nothing outside of them is covered, and where a classifier's is, all is. None if
             nobody has looked at them.
         drawn: A reviewer's tracks.
+        scanned: What the scan made of the samples that the reviewer saw.
         reach: How far from a segment what goes on is covered as well, in seconds: a scan knows its borders no better.
     """
 
@@ -56,6 +57,7 @@ class Rules:
     slate: bool = False
     truth: tuple[Segment, ...] | None = None
     drawn: tuple[Json, ...] = ()
+    scanned: tuple[Segment, ...] = ()
     reach: float = 0.5
 
 
@@ -85,7 +87,7 @@ def cover(
         first = max([first, *(region.track + 1 for frame in frames for region in frame.regions)])
         regions += frames
     recorder.add(regions)
-    rows = tuple(_rows(regions, _whole(samples, rules), time_base, rules))
+    rows = tuple(_rows(regions, _whole(samples, regions, time_base, rules), time_base, rules))
     ends = {frame.pts: frame.end_pts for frame in regions}
     return Covered(
         rows,
@@ -214,17 +216,40 @@ def _renumbered(frames: Sequence[FrameRegions], first: int) -> list[FrameRegions
     ]
 
 
-def _whole(samples: Sequence[Sample], rules: Rules) -> list[Span]:
+def _whole(samples: Sequence[Sample], frames: Sequence[FrameRegions], time_base: Fraction, rules: Rules) -> list[Span]:
+    """When a picture without boxes is covered whole."""
     if rules.truth is None:
         return rules.targets.whole(samples)
-    names = {row.name for row in rules.targets.categories}
+    boxed = [
+        Span(to_seconds(frame.pts, time_base), to_seconds(frame.end_pts, time_base))
+        for frame in frames
+        if frame.regions
+    ]
     accepted = [
-        Span(segment.start_seconds, segment.end_seconds)
+        _between_boxes(segment, boxed, rules)
+        if _is_of_detector(segment, samples)
+        else Span(segment.start_seconds, segment.end_seconds)
         for segment in rules.truth
-        if segment.category in names and not _is_of_detector(segment, samples)
     ]
     going_on = [span for span in rules.targets.whole(samples) if _meets(float(span.start), float(span.end), rules)]
     return union([*accepted, *going_on])
+
+
+def _between_boxes(segment: Segment, boxed: Sequence[Span], rules: Rules) -> Span:
+    """When something is to be covered in a detector's segment, though it may not be seen where.
+
+    A border that is still the scan's lies anywhere between two samples: there, every picture that was looked at since
+    knows better. One that a reviewer has set is where it is.
+    """
+    start, end = segment.start_seconds, segment.end_seconds
+    inside = [span for span in boxed if span.start < end and start < span.end]
+    if inside:
+        first, last = float(inside[0].start), float(inside[-1].end)
+        if first - start <= rules.reach and any(row.start_seconds == start for row in rules.scanned):
+            start = max(start, first)
+        if end - last <= rules.reach and any(row.end_seconds == end for row in rules.scanned):
+            end = min(end, last)
+    return Span(start, end)
 
 
 def _is_of_detector(segment: Segment, samples: Sequence[Sample]) -> bool:

@@ -10,6 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from vidmod.errors import TimelineError, UsageError
+from vidmod.judging import judge
 from vidmod.media import VideoTrack
 from vidmod.models import Manifest
 from vidmod.policy import Policy
@@ -58,6 +59,8 @@ class Wanted:
         self._given = given
         self._tracking = Tracking(margin=settings.margin)
         self.reviewed, self.beyond = self._chosen()
+        # What the scan made of the samples that the reviewer saw.
+        self._scanned = () if given is None else judge(given, _policy_of(given)).segments
 
     @property
     def _is_cut(self) -> bool:
@@ -72,7 +75,7 @@ class Wanted:
             return nothing, Targets.of_labels(labels, policy) if labels else Targets.of_policy(policy)
         if not labels:
             return Targets.of_policy(policy), None
-        judged = Targets.judged(labels, Policy.from_document(self._given.provenance["policy"], "timeline"))
+        judged = Targets.judged(labels, _policy_of(self._given))
         beyond = [label for label in labels if label not in judged]
         if unknown := self._ungiven(beyond, self._given):
             names = ", ".join(unknown)
@@ -104,7 +107,7 @@ class Wanted:
         if self._given is not None:
             truth = tuple(self.accepted())
             drawn = self._given.tracks
-            rows.append(Rules(self.reviewed, self._tracking, slate, truth, drawn, self._reach))
+            rows.append(Rules(self.reviewed, self._tracking, slate, truth, drawn, self._scanned, self._reach))
         if self.beyond is not None:
             rows.append(Rules(self.beyond, self._tracking, slate))
         return rows
@@ -181,6 +184,10 @@ class Wanted:
             for row in self.accepted()
         ]
         return joined(sorted((*covered.touched, *slated, *accepted)))
+
+
+def _policy_of(timeline: Timeline) -> Policy:
+    return Policy.from_document(timeline.provenance["policy"], "timeline")
 
 
 def exactly(seconds: float) -> Fraction:

@@ -7,7 +7,8 @@ into tracks, smooths every track both ways in time, and says for **every** frame
    rounds by confidence, as in ByteTrack.
 2. `motion`: where the thing is at any time, and how sure that is. A Kalman filter forward, a
    Rauch-Tung-Striebel smoother back.
-3. `tracker`: the book-keeping of tracks and of frames that wait for their final answer.
+3. `hidden`: what a box would be if the picture's border, or something in front, hid no part of the thing.
+4. `track` and `tracker`: the book-keeping of tracks and of frames that wait for their final answer.
 
 What is covered only ever grows: the region of a frame holds the raw detection and the smoothed box, both with
 the margin around them. A track starts before its first detection and ends after its last.

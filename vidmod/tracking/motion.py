@@ -47,6 +47,11 @@ class State:
         width, height = max(width, 0.0), max(height, 0.0)
         return x - width / 2, y - height / 2, x + width / 2, y + height / 2
 
+    def speed(self) -> float:
+        """How fast the centre moves, in pixels per second."""
+        x, y = self.mean[:2, 1, 0].tolist()
+        return math.hypot(x, y)
+
     def centre_sigmas(self) -> tuple[float, float]:
         """Standard errors of the centre along x and y, in pixels."""
         x, y = self.cov[:2, 0, 0].tolist()
@@ -73,14 +78,22 @@ class Step:
     gain: Floats | None
 
 
-def first_state(box: Box, score: float, settings: Tracking) -> State:
-    """Return what is believed after a single look: a standing box, of unknown velocity."""
+def first_state(box: Box, score: float, settings: Tracking, speed: float = 0.0) -> State:
+    """Return what is believed after a single look: a standing box, of unknown velocity.
+
+    Args:
+        box: What was found.
+        score: Its probability.
+        settings: Noise, and how fast things are.
+        speed: In pixels per second, if the thing is known to be faster than most (standard deviation).
+    """
     values = _values(box)
     mean = np.zeros((4, 2, 1))
     mean[:, 0, 0] = values
     cov = np.zeros((4, 2, 2))
     cov[:, 0, 0] = _measurement_variances(values, score, settings)
     cov[:, 1, 1] = (settings.first_speed * _size(mean) * _LIVELINESS) ** 2
+    cov[:2, 1, 1] = np.maximum(cov[:2, 1, 1], speed**2)
     return State(mean, cov)
 
 
@@ -101,9 +114,20 @@ def correct(state: State, box: Box, score: float, settings: Tracking) -> State:
     return State(state.mean + gain * innovation[:, None, None], cov)
 
 
-def advance(before: State, seconds: float, settings: Tracking) -> Step:
-    """Return the next frame's step, without a look at it."""
+def advance(before: State, seconds: float, settings: Tracking, kick: float = 0.0) -> Step:
+    """Return the next frame's step, without a look at it.
+
+    Args:
+        before: What was believed in the frame before.
+        seconds: Between the two.
+        settings: How much speeds change.
+        kick: By how much more the speed has changed at once, in pixels per second (standard deviation).
+    """
     predicted = predict(before, seconds, settings)
+    if kick:
+        cov = predicted.cov.copy()
+        cov[:2] += kick**2 * np.array([[seconds**2, seconds], [seconds, 1.0]])
+        predicted = State(predicted.mean, cov)
     gain = before.cov @ _transition(seconds).T @ _inverse(predicted.cov)
     return Step(predicted, predicted, gain)
 
@@ -132,6 +156,17 @@ def smooth(steps: Sequence[Step]) -> list[State]:
         cov = step.filtered.cov + after.gain @ change @ after.gain.transpose(0, 2, 1)
         states.append(State(mean, cov))
     return states[::-1]
+
+
+def errors(box: Box, score: float, state: State, settings: Tracking) -> Floats:
+    """How far the sides of a detection are from a state's, over the standard errors of a detection with its score.
+
+    Returns:
+        float64[4], 0 or more.
+    """
+    values = _values(box)
+    sides = np.sqrt(_measurement_variances(values, score, settings)[[2, 3, 2, 3]] / 2)
+    return np.asarray(np.abs(np.array(box) - np.array(state.box())) / sides, dtype=np.float64)
 
 
 def _values(box: Box) -> Floats:

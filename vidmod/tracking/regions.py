@@ -10,6 +10,16 @@ from vidmod.predictions import Box
 Sides = tuple[bool, bool, bool, bool]
 
 
+def size(box: Box) -> tuple[float, float]:
+    """Return width and height."""
+    return box[2] - box[0], box[3] - box[1]
+
+
+def centre(box: Box) -> tuple[float, float]:
+    """Return x and y of the middle."""
+    return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+
+
 def grown(box: Box, along_x: float, along_y: float) -> Box:
     """Return the box with so many pixels more on each side."""
     return box[0] - along_x, box[1] - along_y, box[2] + along_x, box[3] + along_y

@@ -34,24 +34,24 @@ class Tracking:
 
     Attributes:
         high: Detections with this score or more are covered whatever happens, and start tracks.
-        low: Those between `low` and `high` only continue tracks. Those below are ignored.
+        low: Those between `low` and `high` only continue tracks, both ways in time. Those below are ignored.
         families: Labels that may be the same thing, for instance FACE_FEMALE and FACE_MALE. A label in no
             family is a family of its own. None: any label may continue any track.
         label_penalty: What another label adds to the cost of a match, which lies in [0, 1].
         duplicate_iou: A detection that overlaps a matched one by this much is the same thing once more: it
             is covered, and starts no track.
         max_gap_seconds: A track without a detection for longer than this has ended.
-        extend_seconds: How long a track is covered before its first and after its last detection, at least; twice
-            as long where the picture's border cuts it off.
-        max_extend_seconds: The same, at most. Between the two, it is as long as a thing found as often as this
-            one would be missed by mere chance.
+        extend_seconds: How long a track is covered before its first and after its last detection, at least.
+        max_extend_seconds: The same, at most, and while the picture's border cuts it off. Between the two, it is as
+            long as a thing found as often as this one would be missed by mere chance.
         miss_chance: The chance that is left there, of being missed for even longer.
         margin: How much wider and higher than its box a region is, as a share of the box's size: half of it on
             each side.
         noise: Standard error of a detection's centre, as a share of its size; of its width and height √2 times.
         manoeuvre: Speed that a thing gains or loses within a second, in sizes per second (standard deviation).
         first_speed: Speed of a thing that was seen once, in sizes per second (standard deviation).
-        sigmas: A smoothed box is grown on each side by as many standard errors of that side.
+        sigmas: A smoothed box is grown on each side by as many standard errors of that side; fewer where a track's
+            detections tremble less than `noise` says, more where they tremble more.
         max_growth: The most that this growth adds to one side, as a share of the box's size.
         gate_size: A detection further from where a track should be than this share of their mean size...
         gate_sigmas: ...and this many standard errors together, is another thing. A track that takes another

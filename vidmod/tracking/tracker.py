@@ -14,9 +14,10 @@ import numpy as np
 from vidmod.errors import UsageError
 from vidmod.predictions import Box, Detection
 from vidmod.tracking import association, motion, regions
-from vidmod.tracking.motion import State, Step
+from vidmod.tracking.motion import State
 from vidmod.tracking.regions import Sides
 from vidmod.tracking.settings import Tracking
+from vidmod.tracking.track import OpenTrack
 from vidmod.tracking.values import FrameDetections, FrameRegions, Region
 
 # Sums of frame durations in another order differ in the last digits; a frame lasts milliseconds.
@@ -26,73 +27,32 @@ _BORDER_SHARE: Final = 0.2
 # How often a thing is missed is not known after two looks: one miss in four is believed beforehand.
 _PRIOR_MISSES: Final = 1.0
 _PRIOR_LOOKS: Final = 4.0
+# Fewer detections than this, and then so many times as many misses on end, were of nothing that stays.
+_SURE_HITS: Final = 4
+_MOST_MISSES: Final = 4
+# How far a thing that was seen once may be at the next look, in its widths and heights, and how alike in one of them.
+_FARTHEST: Final = 2.5
+# Of the time for which a track is covered beyond its detections: looks that are closer in time miss little.
+_SOON: Final = 0.34
+# How much further than by its speed a thing may be from where it was seen, when it turns or hurries.
+_MOST_FASTER: Final = 2.0
+_LEAST_ALIKE: Final = 0.6
 
 
 @dataclass(slots=True)
 class _Frame:
-    """A frame whose regions are not settled. Its regions so far come from tracks that have ended."""
+    """A frame whose regions are not settled.
+
+    Attributes:
+        regions: So far, from tracks that have ended.
+        weak: Detections that no track has taken, and that are not sure enough to begin one.
+    """
 
     pts: int
     end_pts: int
     seconds: float
     regions: list[Region] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class _Open:
-    """A track that can still go on.
-
-    Attributes:
-        number: Its public number.
-        family: Of its labels.
-        start: Index of its first step's frame; moves on as settled frames are dropped.
-        born, born_seconds: The frame of its first detection.
-        earliest: Index of the first frame that it may cover.
-        steps: One for each frame from `start` on.
-        raw: The detections of each frame from `start` on; empty where there are none.
-        last_index, last_seconds: The frame of its last detection.
-        labels: Sum of the scores by label.
-        looks, hits: Frames looked at from birth to the last detection, and those in which it was found.
-        misses: Frames looked at since.
-    """
-
-    number: int
-    family: str
-    start: int
-    born: int
-    born_seconds: float
-    earliest: int
-    steps: list[Step]
-    raw: list[tuple[Detection, ...]]
-    last_index: int
-    last_seconds: float
-    labels: dict[str, float] = field(default_factory=dict)
-    best: float = 0.0
-    looks: int = 0
-    hits: int = 0
-    misses: int = 0
-
-    @property
-    def label(self) -> str:
-        return max(self.labels, key=self.labels.__getitem__)
-
-    def found(self, detection: Detection, index: int, seconds: float) -> None:
-        """Book a detection in the newest frame."""
-        self.raw[-1] = (*self.raw[-1], detection)
-        self.labels[detection.label] = self.labels.get(detection.label, 0.0) + detection.score
-        self.best = max(self.best, detection.score)
-        if self.last_index < index or not self.hits:
-            self.looks, self.misses, self.hits = self.looks + self.misses + 1, 0, self.hits + 1
-        self.last_index, self.last_seconds = index, seconds
-
-    def forget(self, before: int) -> None:
-        """Drop the steps of frames that are settled, except from the last detection among them on."""
-        count = min(before - self.start, len(self.steps)) - 1
-        while count > 0 and not self.raw[count]:
-            count -= 1
-        if count > 0:
-            del self.steps[:count], self.raw[:count]
-            self.start += count
+    weak: list[Detection] = field(default_factory=list)
 
 
 class Tracker:
@@ -132,7 +92,7 @@ class Tracker:
         self._waiting: deque[_Frame] = deque()
         self._first = 0  # index of the first waiting frame, counted from the first that came in
         self._scene = 0  # index of the first frame since the last cut
-        self._open: list[_Open] = []
+        self._open: list[OpenTrack] = []
         self._ids = 0
         self._newest: _Frame | None = None
         self._looked: float | None = None
@@ -147,14 +107,35 @@ class Tracker:
         seconds = frame.pts * self._seconds_per_unit
         if self._newest is not None and frame.pts <= self._newest.pts:
             raise ValueError(f"Invalid pts ({frame.pts}). Frames come in order; the last one was {self._newest.pts}.")
-        gap = self._settings.max_gap_seconds + _SLACK_SECONDS
-        self._end([track for track in self._open if frame.cut or seconds - track.last_seconds > gap])
+        self._end([track for track in self._open if frame.cut or self._is_lost(track, seconds)])
         if frame.cut:
             self._scene = self._next
         self._append(_Frame(frame.pts, frame.end_pts, seconds))
         if frame.detections is not None:
             self._look(frame.detections, seconds)
         return self._settled(max(self._final(frame.end_pts * self._seconds_per_unit), self._forced(seconds)))
+
+    def _is_lost(self, track: OpenTrack, seconds: float) -> bool:
+        """Whether a track has ended: too long ago, or missed more often than something that is there would be."""
+        gap = seconds - track.last_seconds
+        return (
+            gap > self._settings.max_gap_seconds + _SLACK_SECONDS
+            or (
+                track.hits < _SURE_HITS
+                and track.misses > _MOST_MISSES * track.hits
+                and gap > self._settings.max_extend_seconds + _SLACK_SECONDS
+            )
+            or (track.misses > 0 and self._has_left(track, seconds))
+        )
+
+    def _has_left(self, track: OpenTrack, seconds: float) -> bool:
+        """Whether a track has gone out of the picture since its last detection."""
+        if not any(regions.touched([track.last_box], self._picture, _BORDER_SHARE)):
+            return False
+        return self._is_out(self._carried_on(track.going(self._picture), seconds - track.last_seconds))
+
+    def _is_out(self, state: State) -> bool:
+        return regions.clipped(self._grown(self._grown(state.box())), self._picture) is None
 
     def finish(self) -> list[FrameRegions]:
         """End all tracks and return all frames that are left."""
@@ -169,10 +150,7 @@ class Tracker:
     def _append(self, frame: _Frame) -> None:
         """Let all open tracks go on to the next frame."""
         for track in self._open:
-            assert self._newest is not None
-            elapsed = frame.seconds - self._newest.seconds
-            track.steps.append(motion.advance(track.steps[-1].filtered, elapsed, self._settings))
-            track.raw.append(())
+            track.advance(frame.seconds)
         self._waiting.append(frame)
         self._newest = frame
 
@@ -185,34 +163,72 @@ class Tracker:
         self._looked = seconds
         high = [one for one in detections if one.score >= self._settings.high]
         low = [one for one in detections if self._settings.low <= one.score < self._settings.high]
-        tracks, high = self._associate(self._open, high, seconds)
-        lost, low = self._associate(tracks, low, seconds)
+        tracks, high = self._associate(self._open, high)
+        lost, low = self._associate(tracks, low)
+        lost, high = self._caught_up(lost, high, seconds)
         for track in lost:
             track.misses += 1
         for detection in sorted(high, key=lambda one: -one.score):
-            if not self._attached(detection, seconds):
+            if not self._attached(detection):
                 self._begin(detection, seconds)
-        for detection in low:
-            self._attached(detection, seconds)
+        self._waiting[-1].weak = [detection for detection in low if not self._attached(detection)]
 
     def _associate(
-        self, tracks: Sequence[_Open], found: Sequence[Detection], seconds: float
-    ) -> tuple[list[_Open], list[Detection]]:
+        self, tracks: Sequence[OpenTrack], found: Sequence[Detection]
+    ) -> tuple[list[OpenTrack], list[Detection]]:
         """Continue tracks by the detections that fit best; return the tracks and detections without a match."""
         if not tracks or not found:
             return list(tracks), list(found)
         pairs = association.matches(self._prices(tracks, found))
         for row, column in pairs:
-            track, step = tracks[row], tracks[row].steps[-1]
-            step.filtered = motion.correct(step.filtered, found[column].box, found[column].score, self._settings)
-            track.found(found[column], self._next - 1, seconds)
+            tracks[row].correct(found[column], self._next - 1)
         rows, columns = {row for row, _ in pairs}, {column for _, column in pairs}
         return (
             [track for index, track in enumerate(tracks) if index not in rows],
             [one for index, one in enumerate(found) if index not in columns],
         )
 
-    def _prices(self, tracks: Sequence[_Open], found: Sequence[Detection]) -> association.Floats:
+    def _caught_up(
+        self, tracks: Sequence[OpenTrack], found: Sequence[Detection], seconds: float
+    ) -> tuple[list[OpenTrack], list[Detection]]:
+        """Continue tracks by what was found further away at the very next look, if only they fit together.
+
+        Of a thing that was seen once nobody knows how fast it is, and what is fast can turn: most things do neither,
+        and for those gates are narrow. If it is another thing after all, the first is found again before what is
+        covered around that ends.
+        """
+        recent = [
+            track
+            for track in tracks
+            if not track.misses and seconds - track.last_seconds <= self._settings.extend_seconds * _SOON
+        ]
+        near = [[one for one in found if self._may_follow(track, one, seconds)] for track in recent]
+        pairs = [
+            (track, some[0])
+            for track, some in zip(recent, near, strict=True)
+            if len(some) == 1 and sum(some[0] in other for other in near) == 1
+        ]
+        for track, one in pairs:
+            track.hurry(one, self._next - 1)
+        taken, used = [track for track, _ in pairs], [one for _, one in pairs]
+        return [track for track in tracks if track not in taken], [one for one in found if one not in used]
+
+    def _may_follow(self, track: OpenTrack, found: Detection, seconds: float) -> bool:
+        """Whether something is as large as a track's last detection, and no further from it than it may have moved."""
+        (width, height), other = regions.size(track.last_box), regions.size(found.box)
+        # At the picture's border one of both is cut.
+        alike = max(
+            min(width, other[0]) / max(width, other[0], 1.0), min(height, other[1]) / max(height, other[1], 1.0)
+        )
+        if track.family != self._settings.family(found.label) or alike < _LEAST_ALIKE:
+            return False
+        away = math.dist(regions.centre(track.last_box), regions.centre(found.box))
+        if track.hits == 1:
+            return away <= _FARTHEST * math.sqrt(max(width, other[0]) * max(height, other[1]))
+        state = track.steps[track.last].filtered
+        return away <= _MOST_FASTER * state.speed() * (seconds - track.last_seconds)
+
+    def _prices(self, tracks: Sequence[OpenTrack], found: Sequence[Detection]) -> association.Floats:
         states = [track.steps[-1].filtered for track in tracks]
         families = [self._settings.family(one.label) for one in found]
         return association.costs(
@@ -224,7 +240,7 @@ class Tracker:
             self._settings,
         )
 
-    def _attached(self, detection: Detection, seconds: float) -> bool:
+    def _attached(self, detection: Detection) -> bool:
         """Give a second box of one thing to the track that has the first; return whether there is one.
 
         A detector that suppresses doubles only within a label reports a face once for each label.
@@ -234,27 +250,15 @@ class Tracker:
             if track.raw[-1] and track.family == family:
                 boxes = np.array([track.raw[-1][0].box, detection.box])
                 if association.overlaps(boxes[:1], boxes[1:])[0, 0] >= self._settings.duplicate_iou:
-                    track.found(detection, self._next - 1, seconds)
+                    track.found(detection, self._next - 1)
                     return True
         return False
 
     def _begin(self, detection: Detection, seconds: float) -> None:
-        index = self._next - 1
         self._ids += 1
-        track = _Open(
-            number=self._ids,
-            family=self._settings.family(detection.label),
-            start=index,
-            born=index,
-            born_seconds=seconds,
-            earliest=self._since(seconds - self._settings.max_extend_seconds),
-            steps=[Step(None, motion.first_state(detection.box, detection.score, self._settings), None)],
-            raw=[()],
-            last_index=index,
-            last_seconds=seconds,
-        )
-        track.found(detection, index, seconds)
-        self._open.append(track)
+        earliest = self._since(seconds - self._settings.max_extend_seconds)
+        index = self._next - 1
+        self._open.append(OpenTrack.begun(self._ids, detection, index, seconds, earliest, self._settings))
 
     def _since(self, seconds: float) -> int:
         """Index of the first waiting frame of this scene that is shown at or after `seconds`."""
@@ -297,14 +301,14 @@ class Tracker:
         self._first += len(done)
         return done
 
-    def _end(self, tracks: Sequence[_Open]) -> None:
+    def _end(self, tracks: Sequence[OpenTrack]) -> None:
         """Let tracks go; the frames that wait keep what they have to say."""
         ended = {track.number for track in tracks}
         self._open = [track for track in self._open if track.number not in ended]
         for track in tracks:
             self._cover(track, self._next, self._extension(track))
 
-    def _extension(self, track: _Open) -> float:
+    def _extension(self, track: OpenTrack) -> float:
         """How long something found as often as this track may go unseen by mere chance, in seconds."""
         missed = (_PRIOR_MISSES + track.looks - track.hits) / (_PRIOR_LOOKS + track.looks)
         looks = math.log(self._settings.miss_chance) / math.log(missed)
@@ -312,34 +316,76 @@ class Tracker:
 
     # -- what a track covers -------------------------------------------------------------------------------
 
-    def _cover(self, track: _Open, stop: int, after_seconds: float) -> None:
+    def _cover(self, track: OpenTrack, stop: int, after_seconds: float) -> None:
         """Add a track's regions to the waiting frames before index `stop`."""
-        states = motion.smooth(track.steps)
-        last = track.last_index - track.start
+        if track.start == track.born:
+            self._reach_back(track)
+        states, last = track.states(self._picture), track.last
+        doubt = track.doubt(states)
         touched = self._touched(track.raw[: last + 1])
         for offset in range(max(self._first - track.start, 0), min(stop - track.start, last + 1)):
-            self._add(track, track.start + offset, states[offset], track.raw[offset], touched[offset])
+            box = self._mask(states[offset], track.raw[offset], touched[offset], doubt)
+            self._add(track, track.start + offset, box, track.raw[offset])
         after = range(max(track.last_index + 1, self._first), stop)
-        self._extend(track, states[last], track.last_seconds, touched[last], after, after_seconds)
+        self._extend(track, last, states[last], touched[last], doubt, after, after_seconds)
         if track.start == track.born:
             before = range(min(track.born, stop) - 1, max(track.earliest, self._first) - 1, -1)
-            self._extend(track, states[0], track.born_seconds, touched[0], before, self._extension(track))
+            self._extend(track, 0, states[0], touched[0], doubt, before, self._extension(track))
 
-    def _extend(self, track: _Open, anchor: State, seconds: float, touched: Sides, indices: range, most: float) -> None:
+    def _reach_back(self, track: OpenTrack) -> None:
+        """Begin a track earlier where weak detections before its first sure one are of the same thing."""
+        anchor, seconds = track.states(self._picture)[0], track.times[0]
+        found: dict[int, Detection] = {}
+        for index in range(track.born - 1, max(track.earliest, self._first) - 1, -1):
+            frame = self._frame(index)
+            state = motion.predict(anchor, frame.seconds - seconds, self._settings)
+            weak = [one for one in frame.weak if self._settings.family(one.label) == track.family]
+            if weak and (place := self._best_of(weak, state, track.label)) is not None:
+                found[index] = weak[place]
+                frame.weak.remove(weak[place])
+                anchor = motion.correct(state, weak[place].box, weak[place].score, self._settings)
+                seconds = frame.seconds
+        if found:
+            track.begin_earlier(found, [self._frame(index).seconds for index in range(min(found), track.born)])
+
+    def _best_of(self, found: Sequence[Detection], state: State, label: str) -> int | None:
+        """Which detection is of what was expected; None if none is."""
+        prices = association.costs(
+            np.array([state.box()]),
+            np.array([state.centre_sigmas()]),
+            np.array([one.box for one in found]),
+            np.array([[one.label == label for one in found]]),
+            np.ones((1, len(found)), dtype=np.bool_),
+            self._settings,
+        )[0]
+        best = int(prices.argmin())
+        return best if prices[best] < association.UNMATCHED else None
+
+    def _extend(
+        self,
+        track: OpenTrack,
+        place: int,
+        anchor: State,
+        touched: Sides,
+        doubt: float,
+        indices: range,
+        most: float,
+    ) -> None:
         """Cover frames before the first or after the last detection, as long as the thing may be there.
 
-        One that is cut off by the picture's border is coming in or going out: a detector misses what little shows.
+        One that the picture's border cuts off is coming in or going out: a detector misses what little shows.
         """
-        if any(touched):
-            most = max(most, min(2 * self._settings.extend_seconds, self._settings.max_extend_seconds))
         for index in indices:
-            elapsed = self._frame(index).seconds - seconds
-            if abs(elapsed) > most + _SLACK_SECONDS:
+            elapsed = self._frame(index).seconds - track.times[place]
+            state = self._carried_on(anchor, elapsed)
+            is_cut = any(regions.touched([state.box()], self._picture, 0.0))
+            longest = max(most, self._settings.max_extend_seconds) if is_cut else most
+            if abs(elapsed) > longest + _SLACK_SECONDS or self._is_out(state):
                 break
-            state = motion.predict(motion.unshrinking(anchor, elapsed), elapsed, self._settings)
-            if regions.clipped(self._grown(state.box()), self._picture) is None:
-                break
-            self._add(track, index, state, (), touched)
+            self._add(track, index, self._mask(state, (), touched, doubt), ())
+
+    def _carried_on(self, anchor: State, seconds: float) -> State:
+        return motion.predict(motion.unshrinking(anchor, seconds), seconds, self._settings)
 
     def _touched(self, raw: Sequence[tuple[Detection, ...]]) -> list[Sides]:
         """For every frame, the picture's borders that the thing reaches in it or at the looks around it."""
@@ -349,19 +395,21 @@ class Tracker:
         around = zip([last[0], *last], last, [*following[1:], following[-1]], strict=False)
         return [cast("Sides", tuple(map(any, zip(*three, strict=True)))) for three in around]
 
-    def _add(self, track: _Open, index: int, state: State, raw: tuple[Detection, ...], touched: Sides) -> None:
-        box = self._mask(state, [one.box for one in raw], touched)
+    def _add(self, track: OpenTrack, index: int, box: Box | None, raw: tuple[Detection, ...]) -> None:
         if box is not None:
             score = max((one.score for one in raw), default=track.best)
             self._frame(index).regions.append(Region(track.number, track.label, score, box, bool(raw)))
 
-    def _mask(self, state: State, raw: Sequence[Box], touched: Sides) -> Box | None:
+    def _mask(self, state: State, found: Sequence[Detection], touched: Sides, doubt: float) -> Box | None:
         """What to cover: the smoothed box, grown as it is uncertain, and the detections, all with the margin."""
+        raw = [one.box for one in found]
         smoothed = state.box()
-        width, height = smoothed[2] - smoothed[0], smoothed[3] - smoothed[1]
-        along_x, along_y = (self._settings.sigmas * sigma for sigma in state.side_sigmas())
-        limit = self._settings.max_growth
-        sure = regions.grown(smoothed, min(along_x, limit * width), min(along_y, limit * height))
+        limit, sigmas = self._settings.max_growth, doubt * self._settings.sigmas
+        along_x, along_y = (
+            min(sigmas * sigma, limit * side)
+            for sigma, side in zip(state.side_sigmas(), regions.size(smoothed), strict=True)
+        )
+        sure = regions.grown(smoothed, along_x, along_y)
         margins = self._margins(regions.union([smoothed, *raw]))
         whole = regions.reaching(regions.grown(regions.union([sure, *raw]), *margins), touched, self._picture)
         inside = regions.clipped(whole, self._picture)

@@ -1,0 +1,89 @@
+"""What is covered, decided on values alone: samples, segments and tracks to rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+from vidmod.policy import Category, Policy
+from vidmod.predictions import Box, Detection, Predictions
+from vidmod.redacting.covering import Covered, Rules, cover
+from vidmod.targets import Targets
+from vidmod.timebase import Span
+from vidmod.timeline import Sample, Segment
+from vidmod.tracking import Tracking
+
+RATE, SIZE = 25, (640, 360)
+BASE = Fraction(1, RATE)
+LABEL = "FACE"
+BOX: Box = (300.0, 100.0, 360.0, 180.0)
+TARGETS = Targets((Category("faces", (LABEL,), 0.4, 0.4),), Policy.default())
+
+
+def samples(count: int, seen: Sequence[int], box: Box = BOX) -> list[Sample]:
+    """One for every picture; a face in some of them."""
+    face = Detection("nudenet", LABEL, 0.9, box)
+    return [
+        Sample(number, number / RATE, 1 / RATE, Predictions((), (face,) if number in seen else ()))
+        for number in range(count)
+    ]
+
+
+def segment(start: float, end: float, category: str = "faces") -> Segment:
+    return Segment("s1", category, "block", "cover", start, end, 0.9, 0.9, {LABEL: 0.9})
+
+
+def decide(looked: Sequence[Sample], **rules: Any) -> Covered:
+    chosen = Rules(targets=TARGETS, tracking=Tracking(), **rules)
+    return cover(looked, SIZE, BASE, Span(0.0, len(looked) / RATE), chosen)
+
+
+def whole(covered: Covered) -> list[int]:
+    return [row.pts for row in covered.rows if row.whole]
+
+
+def boxed(covered: Covered) -> list[int]:
+    return [row.pts for row in covered.rows if row.boxes]
+
+
+class TestASegmentThatAReviewerLeft:
+    """A face for two seconds, nothing for four, and a face for two: no track goes across."""
+
+    SEEN = (*range(25, 75), *range(175, 225))
+    SCANNED = segment(0.75, 9.25)
+
+    def test_pictures_without_a_box_inside_of_it_are_covered_whole(self) -> None:
+        covered = decide(samples(250, self.SEEN), truth=(self.SCANNED,), scanned=(self.SCANNED,))
+        gap = [pts for pts in range(75, 175) if pts not in boxed(covered)]
+        assert len(gap) > 2 * RATE
+        assert whole(covered) == gap
+
+    def test_where_a_scan_put_its_borders_close_looks_know_better(self) -> None:
+        covered = decide(samples(250, range(25, 75)), truth=(segment(0.5, 3.3),), scanned=(segment(0.5, 3.3),))
+        assert whole(covered) == []
+        assert set(range(25, 75)) < set(boxed(covered))
+
+    @pytest.mark.parametrize(
+        ("start", "end", "expected"), [(0.25, 3.3, range(6, 25)), (0.5, 3.9, range(75, 98))], ids=["start", "end"]
+    )
+    def test_a_border_that_a_reviewer_moved_is_where_it_is(self, start: float, end: float, expected: range) -> None:
+        covered = decide(samples(250, range(25, 75)), truth=(segment(start, end),), scanned=(segment(0.5, 3.3),))
+        assert whole(covered) == [pts for pts in expected if pts not in boxed(covered)]
+        assert len(whole(covered)) > RATE / 3
+
+    def test_a_border_of_the_scan_far_from_all_boxes_counts(self) -> None:
+        covered = decide(samples(250, range(25, 75)), truth=(segment(1.0, 6.0),), scanned=(segment(1.0, 6.0),))
+        assert set(range(100, 150)) <= set(whole(covered))
+
+    def test_a_segment_of_a_category_with_the_label_counts_like_one_of_that_name(self) -> None:
+        other = segment(0.75, 9.25, category="explicit")
+        covered = decide(samples(250, self.SEEN), truth=(other,), scanned=(other,))
+        assert whole(covered)
+
+    def test_outside_of_it_nothing_is_covered_whole(self) -> None:
+        covered = decide(samples(250, self.SEEN), truth=(segment(1.0, 3.0),), scanned=())
+        assert whole(covered) == []
+        assert max(boxed(covered)) < 100
