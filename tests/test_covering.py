@@ -10,7 +10,8 @@ import pytest
 
 from vidmod.policy import Category, Policy
 from vidmod.predictions import Box, Detection, Predictions
-from vidmod.redacting.covering import Covered, Rules, cover
+from vidmod.redacting.covering import Covered, Rules, cover, still_tracked, still_visible
+from vidmod.redacting.messages import Covering
 from vidmod.targets import Targets
 from vidmod.timebase import Span
 from vidmod.timeline import Sample, Segment
@@ -87,3 +88,42 @@ class TestASegmentThatAReviewerLeft:
         covered = decide(samples(250, self.SEEN), truth=(segment(1.0, 3.0),), scanned=())
         assert whole(covered) == []
         assert max(boxed(covered)) < 100
+
+
+class TestWhatStillShows:
+    """A thing of which only some looks are sure enough, in a file whose cover lies elsewhere."""
+
+    COVER = (200.0, 200.0, 260.0, 260.0)
+
+    def seen(self, scores: Sequence[float], box: Box = BOX) -> list[Sample]:
+        return [
+            Sample(number, number / RATE, 1 / RATE, Predictions((), (Detection("nudenet", LABEL, score, box),)))
+            for number, score in enumerate(scores)
+        ]
+
+    def rows(self, box: Box, count: int) -> list[Covering]:
+        return [Covering(pts=pts, whole=False, boxes=[box]) for pts in range(count)]
+
+    def test_it_is_covered_where_it_is_not_quite_as_sure_too(self) -> None:
+        scores = [0.35] * 10 + [0.45] + [0.38] * 10
+        samples, rows = self.seen(scores), self.rows(self.COVER, len(scores))
+        rules = Rules(TARGETS, Tracking())
+        assert [row.pts for row in still_visible(samples, rows, rules)] == [10]
+        found = still_tracked(samples, rows, SIZE, BASE, rules)
+        assert {row.pts for row in found} == set(range(len(scores)))
+        for row in found:
+            (box,) = row.boxes
+            assert box[0] <= BOX[0]
+            assert box[3] >= BOX[3]
+
+    def test_covers_are_not_followed(self) -> None:
+        samples = self.seen([0.9] * 20, self.COVER)
+        rules = Rules(TARGETS, Tracking())
+        assert still_tracked(samples, self.rows(self.COVER, 20), SIZE, BASE, rules) == ()
+        whole = [Covering(pts=pts, whole=True, boxes=[]) for pts in range(20)]
+        assert still_tracked(samples, whole, SIZE, BASE, rules) == ()
+
+    def test_nor_is_what_a_reviewer_has_rejected(self) -> None:
+        samples = self.seen([0.9] * 20)
+        rules = Rules(TARGETS, Tracking(), truth=())
+        assert still_tracked(samples, [], SIZE, BASE, rules) == ()

@@ -143,6 +143,39 @@ def still_visible(samples: Sequence[Sample], rows: Sequence[Covering], rules: Ru
     return found
 
 
+def still_tracked(
+    samples: Sequence[Sample],
+    rows: Sequence[Covering],
+    size: tuple[int, int],
+    time_base: Fraction,
+    rules: Rules,
+) -> tuple[Covering, ...]:
+    """Where what still shows in a redacted file is before and after, as it comes and goes around its threshold.
+
+    Args:
+        samples, rows, rules: As for :func:`still_visible`.
+        size: Displayed width and height.
+        time_base: Of the samples' pts.
+    """
+    known = {row.pts: row for row in rows}
+    bare = [_uncovered(sample, known.get(sample.pts)) for sample in samples]
+    frames = [frame for run in _runs(bare, time_base) for frame in _track(run, size, time_base, rules)]
+    return tuple(
+        Covering(pts=frame.pts, whole=rules.slate, boxes=[region.box for region in frame.regions])
+        for frame in frames
+        if frame.regions and _meets(to_seconds(frame.pts, time_base), to_seconds(frame.end_pts, time_base), rules)
+    )
+
+
+def _uncovered(sample: Sample, row: Covering | None) -> Sample:
+    """A sample without the detections of covers."""
+    if row is None:
+        return sample
+    found = () if row.whole else sample.predictions.detections
+    left = tuple(item for item in found if _covered_share(item.box, row.boxes) < _SHARE_COVERED)
+    return dataclasses.replace(sample, predictions=dataclasses.replace(sample.predictions, detections=left))
+
+
 def merged(rows: Sequence[Covering], more: Sequence[Covering]) -> tuple[Covering, ...]:
     """Both, one row for a picture, in order."""
     known = {row.pts: row for row in rows}

@@ -26,7 +26,7 @@ from vidmod.jobs import shown_name
 from vidmod.media import Probe, VideoTrack, open_readable
 from vidmod.outputs import Aside, followed, is_special
 from vidmod.redacting.clerk import Clerk, Office
-from vidmod.redacting.covering import Covered, combined, cover, end_pts, joined, merged, still_visible
+from vidmod.redacting.covering import Covered, combined, cover, end_pts, joined, merged, still_tracked, still_visible
 from vidmod.redacting.messages import (
     Covering,
     Heard,
@@ -338,7 +338,8 @@ class _Job:
         run = [samples[pts] for pts in sorted(samples)]
         found: tuple[Covering, ...] = ()
         for rules in self._wanted.rules():
-            found = merged(found, still_visible(run, known, rules))
+            if seen := still_visible(run, known, rules):
+                found = merged(merged(found, seen), still_tracked(run, known, self._size, base, rules))
         touched = [(row.pts, end_pts(samples[row.pts], base)) for row in found]
         return Covered(found, tuple(joined(touched)), (), ())
 
