@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 RATE = 25
 SIZE = (64, 48)
 _COLUMNS, _ROWS = 4, 2
-_SAMPLE_RATE = 48_000
+SAMPLE_RATE = 48_000
 
 
 def pixels(number: int, width: int, height: int) -> NDArray[np.uint8]:
@@ -117,13 +117,17 @@ def _packets(stream: VideoStream, video: Video) -> Iterator[Packet[Any]]:
 
 
 def _add_audio(output: OutputContainer, codec: str = "aac") -> AudioStream:
-    return cast("AudioStream", output.add_stream(codec, rate=_SAMPLE_RATE))
+    return cast("AudioStream", output.add_stream(codec, rate=SAMPLE_RATE))
 
 
-def _sound(stream: AudioStream, seconds: float) -> Iterator[Packet[Any]]:
-    for start in range(0, int(seconds * _SAMPLE_RATE), 1024):
-        frame = AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
-        frame.sample_rate, frame.pts = _SAMPLE_RATE, start
+def _silence(seconds: float) -> NDArray[np.float32]:
+    return np.zeros(-(-int(seconds * SAMPLE_RATE) // 1024) * 1024, np.float32)
+
+
+def _sound(stream: AudioStream, samples: NDArray[np.float32]) -> Iterator[Packet[Any]]:
+    for start in range(0, len(samples), 1024):
+        frame = AudioFrame.from_ndarray(samples[None, start : start + 1024], format="fltp", layout="mono")
+        frame.sample_rate, frame.pts = SAMPLE_RATE, start
         yield from stream.encode(frame)
     yield from stream.encode(None)
 
@@ -133,26 +137,35 @@ def make(
     *videos: Video,
     sound_seconds: float = 0,
     sound_first: bool = False,
+    samples: NDArray[np.float32] | None = None,
+    sound_codec: str = "aac",
+    sound_options: Mapping[str, str] | None = None,
     container: str | None = None,
     options: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write the streams one after the other into a file of the suffix's format, and return its path."""
+    """Write the streams one after the other into a file of the suffix's format, and return its path.
+
+    The sound is `sound_seconds` of silence, or `samples` at 48 kHz.
+    """
+    heard = _silence(sound_seconds) if samples is None else samples
     with av.open(str(path), "w", format=container, options=dict(options or {})) as output:
-        sounds = [_add_audio(output)] if sound_seconds and sound_first else []
+        sounds = [_add_audio(output, sound_codec)] if len(heard) and sound_first else []
         streams = [_add_video(output, video) for video in videos or (Video(),)]
-        sounds += [_add_audio(output)] if sound_seconds and not sound_first else []
+        sounds += [_add_audio(output, sound_codec)] if len(heard) and not sound_first else []
+        for sound in sounds:
+            sound.options = dict(sound_options or {})
         for stream, video in zip(streams, videos or (Video(),), strict=True):
             for place, packet in enumerate(_packets(stream, video)):
                 if video.patch is None or video.patch(packet, place) is not False:
                     output.mux(packet)
         for sound in sounds:
-            output.mux(list(_sound(sound, sound_seconds)))
+            output.mux(list(_sound(sound, heard)))
     return path
 
 
 def make_sound(path: Path) -> Path:
     with av.open(str(path), "w") as output:
-        output.mux(list(_sound(_add_audio(output, "pcm_s16le"), 0.2)))
+        output.mux(list(_sound(_add_audio(output, "pcm_s16le"), _silence(0.2))))
     return path
 
 

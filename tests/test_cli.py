@@ -17,7 +17,7 @@ from typing import Any
 import click
 import pytest
 
-from vidmod.cli import cli
+from vidmod.cli import _Interrupted, _told, cli
 
 DEMO = Path(__file__).resolve().parent.parent / "samples" / "demo.mp4"
 FAST = ("--end", "3", "--models", "open_nsfw", "--fresh")
@@ -222,10 +222,19 @@ class TestFailure:
             rest = process.stderr.read()
             assert process.wait(20) == 130
         assert time.monotonic() - began < 5
-        assert "Interrupted" in rest
-        assert "Traceback" not in rest
+        events = [json.loads(line) for line in rest.splitlines()]
+        assert events[-1]["event"] == "interrupted"
+        assert events[-1]["exit_status"] == 130
         assert output.read_text("utf-8") == "before"
         assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
+
+    def test_an_interrupt_of_which_an_import_made_another_error(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(sys, "argv", ["vidmod", "scan"])
+        monkeypatch.setattr(_Interrupted, "came", True)
+        assert _told(ImportError("initialization failed")) == 130
+        assert capsys.readouterr().err == "\nInterrupted. Nothing half-written was left behind.\n"
 
 
 class TestJudge:

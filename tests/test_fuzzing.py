@@ -12,28 +12,23 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 import vidmod
-from tests.fuzzing import (
+from tests.fuzzing.demands import problems
+from tests.fuzzing.mutations import mutate
+from tests.fuzzing.mutators import (
     BOXES,
     BYTES,
     ELEMENTS,
-    FILE_SECONDS,
     PACKETS,
     UNITS,
     Mutator,
-    Run,
-    Source,
     change_units_in_block,
     change_units_in_box,
-    contained,
-    describe,
     elements,
-    mutate,
-    problems,
-    settings,
     structured,
-    write_sources,
 )
-from tests.hostile import atoms, written
+from tests.fuzzing.running import FILE_SECONDS, Run, describe, settings
+from tests.fuzzing.sources import Source, write_sources
+from tests.hostile.containers import atoms, written
 from tests.networks import write_classifier
 from vidmod.timeline import Timeline
 
@@ -76,7 +71,6 @@ def test_damaged_files_are_accounted_for(sources: list[Source], model: Path, tmp
     assert tally.outcomes["unscannable, review"] > COUNT // 20
 
 
-@pytest.mark.skipif(not contained(), reason="this vidmod starts no processes")
 def test_no_process_is_left_behind(sources: list[Source], model: Path, tmp_path: Path) -> None:
     before = set(psutil.Process().children(recursive=True))
     with vidmod.Scanner(settings(model, 2)) as scanner:

@@ -21,23 +21,14 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 import vidmod
-from tests.fuzzing import contained, mutate, problems, settings, write_sources
-from tests.hostile import (
-    BOMBS,
-    FALSE_SUFFIXES,
-    HIDINGS,
-    NAMES,
-    REFERENCES,
-    Bait,
-    Bomb,
-    Hiding,
-    Reference,
-    Trap,
-    calm,
-    marker,
-    open_plainly,
-    write_named,
-)
+from tests.fuzzing.demands import problems
+from tests.fuzzing.mutations import mutate
+from tests.fuzzing.running import settings
+from tests.fuzzing.sources import write_sources
+from tests.hostile.bombs import BOMBS, Bomb
+from tests.hostile.hidings import HIDINGS, Hiding, calm, marker
+from tests.hostile.references import FALSE_SUFFIXES, NAMES, REFERENCES, Reference, write_named
+from tests.hostile.trap import Bait, Trap, open_plainly
 from tests.networks import write_classifier
 from tests.recipes import Video, make
 from vidmod.errors import SourceError
@@ -410,7 +401,6 @@ def usual_bytes(small_scanner: vidmod.Scanner, normal: Path) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not contained(), reason="this vidmod parses media in its own process, where bombs go off")
 @pytest.mark.parametrize("bomb", BOMBS, ids=lambda bomb: bomb.name.replace(" ", "-"))
 def test_a_bomb_is_held(
     bomb: Bomb, small_scanner: vidmod.Scanner, normal: Path, usual_bytes: int, tmp_path: Path

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from vidmod.errors import VidmodError
     from vidmod.judging import judge
     from vidmod.policy import Policy
-    from vidmod.redacting.job import Redaction, Redactor, RedactSettings, redact
+    from vidmod.redacting.job import Redactor, redact
+    from vidmod.redacting.result import Redaction
+    from vidmod.redacting.settings import RedactSettings
     from vidmod.scanning import Progress, Scanner, ScanSettings, scan
     from vidmod.smoothing import Smoothing
     from vidmod.timeline import Timeline
@@ -43,8 +45,8 @@ __all__ = [
 _HOMES = {
     "Policy": "policy",
     "Progress": "scanning",
-    "RedactSettings": "redacting.job",
-    "Redaction": "redacting.job",
+    "RedactSettings": "redacting.settings",
+    "Redaction": "redacting.result",
     "Redactor": "redacting.job",
     "ScanSettings": "scanning",
     "Scanner": "scanning",

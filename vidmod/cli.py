@@ -7,11 +7,10 @@ are made where they are needed, so that `--help` is quick.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from pathlib import Path
 from types import FrameType
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 
 DONE, INTERNAL, USAGE, FLAGGED, UNSCANNED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 _SUFFIX = ".timeline.json"
-_REDACTION_SUFFIX = ".redaction.json"
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -220,8 +218,7 @@ class _Results:
     def write(self, item: Input, timeline: Timeline) -> None:
         """Write one timeline."""
         if self._to_stdout:
-            sys.stdout.writelines(timeline.dumps(compact=self._several))
-            sys.stdout.flush()
+            _print(timeline.dumps(compact=self._several))
         elif self._folder is not None:
             path = self._folder / self._names[item.path]
             try:
@@ -304,7 +301,7 @@ def judge(
     timeline = judge_timeline(Timeline.read(timeline_path), _policy(policy_path), smoothing)
     to_stdout = str(output) == "-" or (output is None and not sys.stdout.isatty())
     if to_stdout:
-        sys.stdout.writelines(timeline.dumps())
+        _print(timeline.dumps())
     elif output is not None:
         timeline.write(output)
     if not quiet and sys.stderr.isatty():
@@ -337,10 +334,23 @@ def judge(
 )
 @click.option(
     "--segments",
-    type=click.Choice(["boxes", "slate"]),
+    type=click.Choice(["boxes", "slate", "cut"]),
     default="boxes",
     show_default=True,
-    help="Cover what was found, or the whole picture all the while.",
+    help="Cover what was found, or the whole picture all the while, or cut that while out, with its sound.",
+)
+@click.option(
+    "--audio",
+    type=click.Choice(["keep", "mute"]),
+    default="keep",
+    show_default=True,
+    help="Whether sound is silenced while anything is covered.",
+)
+@click.option(
+    "--keep",
+    default="",
+    metavar="A,B",
+    help="Of subtitles, chapters, metadata, data, attachments.  [default: none is kept]",
 )
 @click.option("--crf", type=int, help="Quality of what is encoded; lower is better.  [default: fits the codec]")
 @click.option("--preset", help="Speed of the encoder, in x264's words.  [default: veryfast]")
@@ -358,7 +368,9 @@ def judge(
 @_model_options
 @click.option("--workers", type=int, metavar="N", help="Processes that read and decode.  [default: one a core]")
 @_limit_options
+@click.option("--fresh", is_flag=True, help="Scan it again, even if that was done before.")
 @click.option("--quiet", is_flag=True, help="Nothing on stderr but errors.")
+@click.option("--json-log", is_flag=True, help="One JSON object per line on stderr instead of text.")
 def redact(
     source: Path,
     output: Path,
@@ -369,20 +381,24 @@ def redact(
     shape: str,
     margin: float,
     segments: str,
+    audio: str,
+    keep: str,
     crf: int | None,
     preset: str | None,
     full_reencode: bool,
     verify: bool,
     quiet: bool,
+    json_log: bool,
     **scanning: Any,
 ) -> None:
     """Write INPUT to OUTPUT with all that is to be covered covered, and the rest as it was.
 
-    Without --timeline, INPUT is scanned first. OUTPUT is written aside, verified, and only then given its name;
-    OUTPUT.redaction.json says what was done.
+    INPUT is a file, or - for standard input. Without --timeline, it is scanned first. OUTPUT is written aside,
+    verified, and only then given its name; OUTPUT.redaction.json says what was done.
     """
-    from vidmod.outputs import write_whole
-    from vidmod.redacting.job import Redactor, RedactSettings
+    from vidmod.inputs import spooled_stdin
+    from vidmod.redacting.job import Redactor
+    from vidmod.redacting.settings import RedactSettings
     from vidmod.timeline import Timeline
 
     return_large_blocks()
@@ -393,17 +409,24 @@ def redact(
         shape=shape,
         margin=margin,
         segments=segments,
+        audio=audio,
+        keep=tuple(name for name in keep.split(",") if name),
         crf=crf,
         preset=preset,
         full_reencode=full_reencode,
         verify=verify,
     )
+    if str(output) == "-":
+        raise UsageError("-: a redacted video cannot go to standard output, since it is verified first. Name a file.")
     timeline = None if timeline_path is None else Timeline.read(timeline_path)
-    report = TerminalReport(quiet=quiet)
-    with Redactor(settings, notify=report.note) as redactor, report.job(source.name) as progress:
-        done = redactor.redact(source, output, timeline=timeline, progress=progress)
-    document = json.dumps(done.as_document(), ensure_ascii=False, indent=2) + "\n"
-    write_whole(output.with_name(output.name + _REDACTION_SUFFIX), [document])
+    if timeline_path is not None and output.exists() and output.samefile(timeline_path):
+        raise UsageError(f"{output}: is the timeline. Name another file for the video.")
+    report = JsonLogReport() if json_log else TerminalReport(quiet=quiet)
+    with contextlib.ExitStack() as stack:
+        path = stack.enter_context(spooled_stdin()) if str(source) == "-" else source
+        redactor = stack.enter_context(Redactor(settings, notify=report.note))
+        with report.job(path.name) as progress:
+            done = redactor.redact(path, output, timeline=timeline, progress=progress)
     report.redacted(done, output)
 
 
@@ -506,45 +529,91 @@ def _weights(pairs: tuple[str, ...]) -> dict[str, Path]:
     return weights
 
 
+def _print(parts: Iterable[str]) -> None:
+    """Write to standard output.
+
+    Raises:
+        OutputError: It is a file on a full disk, say.
+    """
+    try:
+        sys.stdout.writelines(parts)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as exc:
+        _forget_stdout()
+        raise OutputError(f"Standard output cannot be written ({exc.strerror}).") from exc
+
+
+def _forget_stdout() -> None:
+    # Python would try to write what is left once more at exit, and complain.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class _Interrupted(BaseException):
+    """Ctrl-C or SIGTERM, which is remembered: code that is just being imported may make another error of it.
+
+    No KeyboardInterrupt: where compiled code has seen one, Python ends the process by SIGINT, without our status.
+    """
+
+    came = False
+
+
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    _Interrupted.came = True
+    raise _Interrupted
 
 
 def main() -> None:
     """Run the command line and end the process with its exit status."""
     signal.signal(signal.SIGTERM, _interrupt)
-    debug = "--debug" in sys.argv[1:]
+    # Not where it is ignored, as for a command in the background.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         cli(standalone_mode=False)
         status = DONE
-    except click.exceptions.NoArgsIsHelpError as exc:
-        exc.show()
-        status = USAGE
-    except click.ClickException as exc:
-        exc.show()
-        status = USAGE
-    except (KeyboardInterrupt, click.Abort):
-        _say("Interrupted. Nothing half-written was left behind.")
-        status = INTERRUPTED
-    except VidmodError as exc:
-        if debug:
-            raise
-        _say(f"Error: {exc}")
-        status = exc.exit_status
-    except BrokenPipeError:
-        # The reader of our output has gone; Python would complain once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = INTERNAL
-    except Exception as exc:  # the last resort: no traceback for users
-        if debug:
-            raise
-        _say(
-            f"Internal error ({type(exc).__name__}: {exc}). Run again with `vidmod --debug …` and report the traceback."
-        )
-        status = INTERNAL
+    except (Exception, KeyboardInterrupt, _Interrupted) as exc:  # noqa: BLE001 # the last resort
+        status = _told(exc)
     sys.exit(status)
 
 
-def _say(message: str) -> None:
+def _told(exc: BaseException) -> int:
+    """Say why it ended, and give the exit status. No traceback for users, but all of it with --debug."""
+    if _Interrupted.came or isinstance(exc, KeyboardInterrupt | click.Abort):
+        message = "Interrupted. Nothing half-written was left behind."
+        # A terminal has shown ^C.
+        _say(f"\n{message}", event="interrupted", message=message, exit_status=INTERRUPTED)
+        return INTERRUPTED
+    if isinstance(exc, click.exceptions.NoArgsIsHelpError) or (isinstance(exc, click.ClickException) and not _logs()):
+        exc.show()
+        return USAGE
+    if isinstance(exc, BrokenPipeError):
+        # The reader of our output has gone.
+        _forget_stdout()
+        return INTERNAL
+    if "--debug" in sys.argv[1:] and not isinstance(exc, click.ClickException):
+        raise exc
+    name, status, message = type(exc).__name__, INTERNAL, str(exc)
+    if isinstance(exc, click.ClickException):
+        name, status, message = "UsageError", USAGE, exc.format_message()
+    elif isinstance(exc, VidmodError):
+        status = exc.exit_status
+    else:
+        message = f"Internal error ({name}: {exc}). Run again with `vidmod --debug …` and report the traceback."
+    text = message if message.startswith("Internal error") else f"Error: {message}"
+    _say(text, event="error", error=name, message=message, exit_status=status)
+    return status
+
+
+def _logs() -> bool:
+    return "--json-log" in sys.argv[1:]
+
+
+def _say(text: str, **fields: Any) -> None:
+    """Say a last thing on stderr: a line of text, or the `fields` as JSON where that was asked for."""
     with contextlib.suppress(OSError):
-        click.echo(message, err=True)
+        if _logs():
+            JsonLogReport().write(**fields)
+        else:
+            click.echo(text, err=True)

@@ -85,14 +85,17 @@ def expand(named: Path) -> Iterator[Input]:
 def spooled_stdin() -> Iterator[Path]:
     """Standard input as a file, which seeking and a whitelist of protocols want.
 
+    What is at the path is only a link to a file without a name, for this process: a kill leaves nothing of the video.
+
     Raises:
         OutputError: There is no room for it.
     """
-    with tempfile.TemporaryDirectory(prefix="vidmod-") as folder:
+    with tempfile.TemporaryDirectory(prefix="vidmod-") as folder, tempfile.TemporaryFile(dir=folder) as file:
         path = Path(folder, "stdin")
         try:
-            with path.open("wb") as file:
-                shutil.copyfileobj(sys.stdin.buffer, file, 1 << 20)
+            shutil.copyfileobj(sys.stdin.buffer, file, 1 << 20)
+            file.flush()
+            path.symlink_to(f"/proc/self/fd/{file.fileno()}")
         except OSError as exc:
             raise OutputError(f"{folder}: standard input cannot be kept there ({exc.strerror}). Set TMPDIR.") from exc
         yield path

@@ -1,4 +1,4 @@
-"""What a scan and the workers that read for it say to each other.
+"""What a scan and the workers that read for it say to each other; a redaction begins alike.
 
 Replies come from a process that parsed an untrusted file: they are checked against these types, and
 nothing in them is believed that the asker could not check or that could do harm if it were wrong.
@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from vidmod.media import Ledger, Part, Probe, VideoTrack
+from vidmod.media import Ledger, Medium, Part, Probe, VideoTrack
 from vidmod.media.parts import Surveyed
 from vidmod.models.images import Geometry
 from vidmod.models.manifest import Preparation
@@ -19,17 +19,29 @@ from vidmod.models.manifest import Preparation
 Json = dict[str, Any]
 
 
-class ReadingSettings(msgspec.Struct, frozen=True, kw_only=True):
+class MediumSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker is started with.
 
     Attributes:
         name: What messages call the file.
-        preparations: One for each model.
     """
 
     name: str
     max_pixels: int
     max_streams: int
+
+    def medium(self, descriptor: int) -> Medium:
+        """The file, to be opened by a descriptor."""
+        return Medium(self.name, descriptor=descriptor, max_pixels=self.max_pixels, max_streams=self.max_streams)
+
+
+class ReadingSettings(MediumSettings, frozen=True, kw_only=True):
+    """What a worker that reads for a scan is started with.
+
+    Attributes:
+        preparations: One for each model.
+    """
+
     preparations: list[Preparation]
 
 

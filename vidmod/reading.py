@@ -17,7 +17,7 @@ import numpy as np
 from vidmod import sampling
 from vidmod.allocation import return_free_memory
 from vidmod.errors import SourceError, UndecodableError
-from vidmod.media import Ledger, Medium, VideoTrack
+from vidmod.media import Ledger, VideoTrack
 from vidmod.media import loaded as _loaded  # noqa: F401
 from vidmod.media.demuxer import Demuxer
 from vidmod.media.frame import Frame
@@ -62,12 +62,7 @@ class _Reading:
     def __init__(self, link: Link, settings: ReadingSettings) -> None:
         self._link = link
         self._preparations = settings.preparations
-        self._medium = Medium(
-            settings.name,
-            descriptor=link.source,
-            max_pixels=settings.max_pixels,
-            max_streams=settings.max_streams,
-        )
+        self._medium = settings.medium(link.source)
         self._picture: Picture | None = None
         self._sparse: tuple[VideoTrack, Demuxer, SparseReader] | None = None
 

@@ -14,7 +14,7 @@ from vidmod.errors import VidmodError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from vidmod.redacting.job import Redaction
+    from vidmod.redacting.result import Redaction
     from vidmod.scanning import Progress
     from vidmod.timeline import Timeline
 
@@ -43,6 +43,14 @@ class Report:
 
     def batch(self, rows: list[tuple[str, str, str, int]]) -> None:
         """All inputs: name, status, verdict, segments."""
+
+    @contextlib.contextmanager
+    def job(self, name: str) -> Iterator[Callable[[str, float], None]]:
+        """While something is done to one file: what tells what that is, and how far from 0 to 1."""
+        yield lambda _what, _share: None
+
+    def redacted(self, done: Redaction, output: Path) -> None:
+        """What became of a file."""
 
 
 class TerminalReport(Report):
@@ -85,30 +93,32 @@ class TerminalReport(Report):
 
     @contextlib.contextmanager
     def job(self, name: str) -> Iterator[Callable[[str, float], None]]:
-        """A bar for what is done to one file: told what that is, and how far."""
         with self._bar:
             yield lambda what, share: self._bar.show(name, what, share)
 
     def redacted(self, done: Redaction, output: Path) -> None:
-        """What became of a file."""
         self._console.print(self._terminal.redaction(done, str(output)))
 
 
 class JsonLogReport(Report):
     """One JSON object a line, for a program that watches."""
 
-    def _write(self, event: str, **fields: Any) -> None:
+    def __init__(self) -> None:
+        self._job = ""
+
+    def write(self, event: str, **fields: Any) -> None:
+        """Write one event."""
         sys.stderr.write(json.dumps({"event": event, **fields}, ensure_ascii=False) + "\n")
         sys.stderr.flush()
 
     def note(self, message: str) -> None:
-        self._write("note", message=message)
+        self.write("note", message=message)
 
     def progress(self, state: Progress) -> None:
         if not state.samples:
-            self._write("started", input=state.name)
+            self.write("started", input=state.name)
             return
-        self._write(
+        self.write(
             "progress",
             input=state.name,
             position_seconds=round(state.position_seconds, 3),
@@ -118,7 +128,7 @@ class JsonLogReport(Report):
         )
 
     def finished(self, timeline: Timeline, path: str) -> None:
-        self._write(
+        self.write(
             "finished",
             input=path,
             status=timeline.status,
@@ -129,4 +139,26 @@ class JsonLogReport(Report):
         )
 
     def error(self, path: str, exc: VidmodError) -> None:
-        self._write("error", input=path, error=type(exc).__name__, message=str(exc), exit_status=exc.exit_status)
+        self.write("error", input=path, error=type(exc).__name__, message=str(exc), exit_status=exc.exit_status)
+
+    @contextlib.contextmanager
+    def job(self, name: str) -> Iterator[Callable[[str, float], None]]:
+        self._job = name
+        self.write("started", input=name)
+        yield lambda what, share: self.write("progress", input=name, doing=what, share=round(share, 4))
+
+    def redacted(self, done: Redaction, output: Path) -> None:
+        written = done.written
+        self.write(
+            "finished",
+            input=self._job,
+            output=str(output),
+            sha256=done.output["sha256"],
+            size_bytes=done.output["size_bytes"],
+            covered_pictures=done.covered_pictures,
+            encoded_pictures=written.encoded,
+            copied_packets=written.copied,
+            fully_encoded_because=written.full,
+            notes=list(written.notes),
+            verified=list(done.checks),
+        )

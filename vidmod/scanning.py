@@ -6,18 +6,19 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Callable, Collection, Generator, Iterable
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from vidmod._version import __version__
+from vidmod.closing import Closing
 from vidmod.crew import Crew
 from vidmod.describing import thresholds_of
 from vidmod.errors import SourceError
 from vidmod.jobs import FileJob
-from vidmod.models import Model, find
+from vidmod.models import Manifest, Model, find
 from vidmod.policy import Policy
 from vidmod.recall import Recall
 from vidmod.settings import DEFAULT_MODELS, ScanSettings
@@ -87,7 +88,7 @@ def scan(
         return scanner.scan(path, progress=progress)
 
 
-class Scanner:
+class Scanner(Closing):
     """Scans one input after another, or many side by side, with the same settings; models are loaded once.
 
     Files are parsed in processes of their own, which may do nothing else: see
@@ -98,7 +99,7 @@ class Scanner:
     Args:
         settings: Of all of its scans.
         notify: Told when weights have to be pulled.
-        models_of: Another scanner for the same models, which loads and releases them.
+        models_of: Another scanner of which the models are used; it loads and releases them.
 
     Raises:
         UsageError: A setting or manifest is wrong.
@@ -115,7 +116,7 @@ class Scanner:
         self._lender = models_of
         self.manifests = [find(name) for name in settings.models]
         self._notify = notify
-        self._models: list[Model] = []
+        self._models: dict[str, Model] = {}
         self._crew: Crew | None = None
         self._store = None if settings.store is None else Store(settings.store)
         policy = settings.policy
@@ -123,45 +124,48 @@ class Scanner:
             policy = Policy.default().with_models({item.name: thresholds_of(item) for item in self.manifests})
         self.policy = policy.smoothed_by(settings.smoothing)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
         """End the workers and release the models; more than once is fine."""
         if self._crew is not None:
             self._crew.close()
             self._crew = None
         while self._models:
-            self._models.pop().close()
+            self._models.popitem()[1].close()
 
     @property
     def models(self) -> list[Model]:
         """The models, loaded when they are first wanted: reading goes on meanwhile."""
-        if self._lender is not None:
-            return self._lender.models
-        if not self._models:
-            settings = self.settings
-            for manifest in self.manifests:
-                self._models.append(
-                    Model.load(
-                        manifest,
-                        runtime=settings.runtime,
-                        device=settings.device,
-                        precision=settings.precision,
-                        weights=settings.weights,
-                        notify=self._notify,
-                    )
-                )
-        return self._models
+        owner = self._lender or self
+        return [owner._loaded(manifest) for manifest in self.manifests]
 
-    def scan(self, path: str | Path, *, progress: Callable[[Progress], None] | None = None) -> Timeline:
-        """Look at one input; see :func:`scan`."""
-        for _, result in self.scan_many([Path(path)], progress=progress):
+    def _loaded(self, manifest: Manifest) -> Model:
+        if manifest.name not in self._models:
+            settings = self.settings
+            self._models[manifest.name] = Model.load(
+                manifest,
+                runtime=settings.runtime,
+                device=settings.device,
+                precision=settings.precision,
+                weights=settings.weights,
+                notify=self._notify,
+            )
+        return self._models[manifest.name]
+
+    def scan(
+        self,
+        path: str | Path,
+        *,
+        spans: Sequence[tuple[Fraction, Fraction]] | None = None,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> Timeline:
+        """Look at one input; see :func:`scan`.
+
+        Args:
+            path: A local file.
+            spans: Instead of the settings'.
+            progress: Called now and then while it runs.
+        """
+        for _, result in self.scan_many([Path(path)], spans=spans, progress=progress):
             if isinstance(result, Timeline):
                 return result
             if result is not None:
@@ -173,6 +177,7 @@ class Scanner:
         paths: Iterable[Path],
         *,
         unsure: Collection[Path] = (),
+        spans: Sequence[tuple[Fraction, Fraction]] | None = None,
         progress: Callable[[Progress], None] | None = None,
     ) -> Generator[tuple[Path, Timeline | SourceError | None], None, None]:
         """Look at many inputs side by side.
@@ -180,6 +185,7 @@ class Scanner:
         Args:
             paths: Local files.
             unsure: Those of them that may be something else than video, and are then passed over.
+            spans: Instead of the settings'.
             progress: Called now and then while it runs.
 
         Yields:
@@ -188,13 +194,14 @@ class Scanner:
         """
         if self._crew is None:
             self._crew = Crew(self.settings, lambda: self.models)
+        settings = self.settings if spans is None else dataclasses.replace(self.settings, spans=tuple(spans))
         waiting = iter(paths)
         jobs: list[FileJob] = []
         try:
             while True:
                 while len(jobs) < self._crew.wanted_jobs and (path := next(waiting, None)) is not None:
                     try:
-                        job = self._job(path, unsure=path in unsure)
+                        job = self._job(path, settings, unsure=path in unsure)
                     except SourceError as exc:
                         yield path, exc
                         continue
@@ -214,8 +221,9 @@ class Scanner:
                 self._crew.forget(job)
                 job.close()
 
-    def _job(self, path: Path, *, unsure: bool) -> FileJob:
-        store = self._store
+    def _job(self, path: Path, settings: ScanSettings, *, unsure: bool) -> FileJob:
+        # What is stored is of the settings as they are.
+        store = self._store if settings is self.settings else None
 
         def recall(size_bytes: int) -> Recall:
             assert store is not None
@@ -223,7 +231,7 @@ class Scanner:
 
         return FileJob(
             path,
-            self.settings,
+            settings,
             self.manifests,
             self.policy,
             unsure=unsure,

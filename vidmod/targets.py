@@ -65,9 +65,15 @@ class Targets:
         return cls(tuple(rows), policy)
 
     @staticmethod
-    def unjudged(labels: Sequence[str], policy: Policy) -> list[str]:
-        """Those labels of which a policy says nothing."""
-        return [label for label in labels if not any(_names(row, label) for row in policy.categories)]
+    def judged(labels: Sequence[str], policy: Policy) -> list[str]:
+        """Those labels of which a policy says something."""
+        return [label for label in labels if any(_names(row, label) for row in policy.categories)]
+
+    def wants(self, model: str, labels: Sequence[str]) -> bool:
+        """Whether anything that a model of that name and those labels says matters."""
+        return any(
+            f"{model}.{label}" in row.labels or label in row.labels for label in labels for row in self.categories
+        )
 
     def threshold(self, item: Detection) -> float | None:
         """The score from which a detection is covered; None for one that is not."""

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from vidmod.coverage import seconds_of
 from vidmod.policy import Policy
-from vidmod.redacting.job import Redaction
+from vidmod.redacting.result import Redaction
 from vidmod.scanning import Progress as ScanProgress
 from vidmod.timebase import format_time
 from vidmod.timeline import Segment, Timeline
@@ -174,11 +174,22 @@ def redaction(done: Redaction, output: str) -> RenderableType:
     head = Text()
     head.append(output if output.isprintable() else repr(output), style="bold")
     seconds = sum(span.length for span in done.spans)
-    head.append(f"  {done.covered_pictures} pictures covered in {len(done.spans)} spans, {seconds:.1f} s", style="dim")
+    spans = "1 span" if len(done.spans) == 1 else f"{len(done.spans)} spans"
+    what = f"{done.covered_pictures} pictures covered in {spans}, {seconds:.1f} s"
+    if done.cuts:
+        cuts = "1 cut" if len(done.cuts.spans) == 1 else f"{len(done.cuts.spans)} cuts"
+        what = f"{written.cut_pictures} pictures removed in {cuts}, {float(done.cuts.length):.1f} s"
+    head.append(f"  {what}", style="dim")
     how = f"  {written.encoded} pictures encoded again ({written.encoder}), {written.copied} packets copied"
     if written.full is not None:
         how = f"  every picture encoded again ({written.encoder}): {written.full}"
-    lines = [head, Text(how if written.encoded else "  nothing to cover: every packet copied", style="dim")]
+    nothing = f"  nothing to {'encode' if done.cuts else 'cover'}: every packet copied"
+    lines = [head, Text(how if written.encoded else nothing, style="dim")]
+    if done.settings.audio == "mute":
+        silent = sum(span.length for span in done.muted)
+        ways = ", ".join(f"stream {row.index} {row.way}" for row in written.muted) or "there is no sound"
+        how = f"sound muted in {len(done.muted)} spans, {silent:.1f} s: {ways}"
+        lines.append(Text(f"  {how if done.muted else 'nothing to mute: all sound copied'}", style="dim"))
     lines += [Text(f"  {note}", style="yellow") for note in written.notes]
     lines += [Text(f"  verified: {check}", style="dim") for check in done.checks]
     if not done.checks:

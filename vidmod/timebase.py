@@ -6,9 +6,11 @@ Seconds are derived once, at the edge, for people and JSON. The vocabulary is FF
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from operator import itemgetter
 
 from vidmod.errors import UsageError
 
@@ -93,3 +95,17 @@ def complement(spans: Iterable[Span], within: Span) -> Iterator[Span]:
         start = max(start, span.end)
     if start < within.end:
         yield Span(start, within.end)
+
+
+def overlaps(spans: Sequence[tuple[int, int]], start: int, end: int) -> bool:
+    """Whether [start, end) overlaps any of some sorted, disjoint spans."""
+    place = bisect_right(spans, start, key=itemgetter(0)) - 1
+    if place >= 0 and spans[place][1] > start:
+        return True
+    return place + 1 < len(spans) and spans[place + 1][0] < end
+
+
+def is_within(spans: Sequence[tuple[int, int]], start: int, end: int) -> bool:
+    """Whether [start, end) lies within one of some sorted, disjoint spans."""
+    place = bisect_right(spans, start, key=itemgetter(0)) - 1
+    return place >= 0 and spans[place][1] >= end

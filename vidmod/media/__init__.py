@@ -1,7 +1,7 @@
-"""Reading media: the only importer of av.
+"""Reading and writing media: the only importer of av.
 
 What is exported here can be had without av, so that a process that never parses an upload does not
-load a parser either. What reads is imported by its module.
+load a parser either. What reads or writes is imported by its module.
 """
 
 from vidmod.media.facts import AudioTrack, Medium, Probe, TrackKind, VideoTrack

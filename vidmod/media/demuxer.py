@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from av.error import FFmpegError
 from av.packet import Packet
 from av.stream import Discard
 
+from vidmod.closing import Closing
 from vidmod.errors import SourceUnreadableError
 from vidmod.media.facts import Medium, VideoTrack
 from vidmod.media.parts import Part
@@ -27,7 +27,7 @@ _FAR_PACKETS = 300
 _MAX_PEEKED_PACKETS = 600
 
 
-class Demuxer:
+class Demuxer(Closing):
     """Gives one stream's packets with data, each with its number.
 
     A demuxer gives the same packets in the same order every time, so a number names a packet: what
@@ -80,14 +80,6 @@ class Demuxer:
             for other in self.container.streams:
                 if other.index != index:
                     other.discard = Discard.all
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Release the file and its decoder; more than once is fine."""

@@ -48,6 +48,6 @@ def check_readable(path: Path) -> os.stat_result:
 
 def _check_regular(path: Path, status: os.stat_result) -> None:
     if stat.S_ISDIR(status.st_mode):
-        raise NotVideoError(f"{path}: is a folder, not a video.")
+        raise NotVideoError(f"{path}: is a folder, not a video. Name a file in it.")
     if not stat.S_ISREG(status.st_mode):
         raise NotVideoError(f"{path}: is a pipe or a device, not a file. Copy what it gives into a file.")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from av.buffer import Buffer
 from av.error import FFmpegError
+from av.filter import Graph
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 from vidmod.errors import UndecodableError
 
 ChannelOrder = Literal["bgr", "rgb"]
+Samples = TypeVar("Samples", bound=np.generic)
 INTERPOLATIONS = {"area": Interpolation.AREA, "bicubic": Interpolation.BICUBIC, "bilinear": Interpolation.BILINEAR}
 
 # AVColorSpace (ITU-T H.273, table 4) to the matrix that swscale is to use.
@@ -31,6 +34,9 @@ _MATRICES = {
 }
 _HD_HEIGHT = 720
 _FULL_RANGE_FORMATS = ("yuvj", "gray", "ya", "mono", "pal")
+# What PyAV says of side data for which it has no name, and how many kinds of it one picture may have.
+_UNNAMED = re.compile(r"(\d+) is not a valid")
+_MAX_UNNAMED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +80,7 @@ class Orientation:
         """(width, height) on the other side of the change: stored to displayed, or back."""
         return (height, width) if self.transposed else (width, height)
 
-    def apply(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def apply(self, image: NDArray[Samples]) -> NDArray[Samples]:
         """Turn a stored H×W×C image into the displayed one; a view where possible."""
         if self.transposed:
             image = image.swapaxes(0, 1)
@@ -102,10 +108,10 @@ class Scaler:
                 width,
                 height,
                 f"{order}24",
-                src_colorspace=_matrix(frame),
+                src_colorspace=colour_matrix(frame),
                 dst_colorspace=Colorspace.ITU709,
                 interpolation=INTERPOLATIONS[interpolation],
-                src_color_range=_color_range(frame),
+                src_color_range=colour_range(frame),
                 dst_color_range=ColorRange.JPEG,
                 threads=1,
             )
@@ -123,13 +129,13 @@ def _pixels(frame: VideoFrame) -> NDArray[np.uint8]:
     return rows[:, : frame.width * 3].reshape(frame.height, frame.width, 3)
 
 
-def _matrix(frame: VideoFrame) -> Colorspace:
+def colour_matrix(frame: VideoFrame) -> Colorspace:
     """The YCbCr matrix; unspecified means BT.709 from 720 lines up, BT.601 below, as players assume."""
     default = Colorspace.ITU709 if frame.height >= _HD_HEIGHT else Colorspace.ITU601
     return _MATRICES.get(int(frame.colorspace), default)
 
 
-def _color_range(frame: VideoFrame) -> ColorRange:
+def colour_range(frame: VideoFrame) -> ColorRange:
     """Full or limited; unspecified is limited, but for formats that are full by definition."""
     if frame.color_range in (ColorRange.MPEG, ColorRange.JPEG) and not frame.format.is_rgb:
         return ColorRange(frame.color_range)
@@ -139,12 +145,35 @@ def _color_range(frame: VideoFrame) -> ColorRange:
 
 def orientation_of(frame: VideoFrame) -> Orientation:
     """The orientation in the frame's display matrix, upright without one."""
+    for _ in range(_MAX_UNNAMED):
+        try:
+            matrix = frame.side_data.get("DISPLAYMATRIX")
+        except ValueError as exc:
+            # PyAV 18.1 knows no name for newer side data (EXIF, a multiview id) and then lists none at all.
+            unnamed = _UNNAMED.match(str(exc))
+            without = None if unnamed is None else _without_side_data(frame, int(unnamed[1]))
+            if without is None:
+                break
+            frame = without
+        else:
+            return Orientation.from_display_matrix(bytes(matrix)) if isinstance(matrix, Buffer) else UPRIGHT
+    return Orientation.from_rotation(frame.rotation)
+
+
+def _without_side_data(frame: VideoFrame, number: int) -> VideoFrame | None:
+    """The same picture without side data of one kind (libavutil/frame.h); None if that cannot be had."""
+    graph = Graph()
+    graph.threads = 1
     try:
-        matrix = frame.side_data.get("DISPLAYMATRIX")
-    except ValueError:
-        # PyAV 18.1 knows no name for newer side data (a multiview id, say) and then lists none at all.
-        return Orientation.from_rotation(frame.rotation)
-    return Orientation.from_display_matrix(bytes(matrix)) if isinstance(matrix, Buffer) else UPRIGHT
+        source = graph.add_buffer(
+            width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 25)
+        )
+        graph.link_nodes(source, graph.add("sidedata", f"mode=delete:type={number}"), graph.add("buffersink"))
+        graph.configure()
+        graph.vpush(frame)
+        return graph.vpull()
+    except (FFmpegError, ValueError):
+        return None
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -175,7 +204,7 @@ class Raster:
             picture.format.name,
             picture.width,
             picture.height,
-            _color_range(picture) == ColorRange.JPEG,
+            colour_range(picture) == ColorRange.JPEG,
             tuple(memoryview(plane) for plane in picture.planes),
             tuple(plane.line_size for plane in picture.planes),
             orientation_of(picture),

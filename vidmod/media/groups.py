@@ -5,10 +5,9 @@ Read from the packets alone, to find which groups have to be encoded again and w
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from operator import itemgetter
+from itertools import accumulate, pairwise
 from typing import Any
 
 from av.packet import Packet
@@ -17,6 +16,7 @@ from vidmod.media.bitstreams import ParameterSets, begins_anew
 from vidmod.media.demuxer import Demuxer
 from vidmod.media.facts import Medium, VideoTrack
 from vidmod.media.packets import first_unit, hidden_positions, holds_picture, is_well_formed, nal_length_size
+from vidmod.timebase import overlaps
 
 # FFmpeg's decoder names, and the codecs that they decode.
 CODECS = {"libdav1d": "av1", "libaom-av1": "av1", "libvpx-vp9": "vp9", "libvpx": "vp8"}
@@ -25,6 +25,8 @@ _GROUPED = (*NAL_CODECS, "vp8", "vp9", "av1", "mjpeg")
 _SIGN_OF_LIFE_PACKETS = 5000
 # A group so long that nobody meant it; what is known of its packets would grow with the film.
 _MAX_PICTURES = 20_000
+# So many pictures that stay as they are are worth a key frame more.
+_LEAST_LEAD = 8
 # Encoders here reorder by two pictures at most (B pictures that others refer to).
 _MAX_DEPTH = 2
 
@@ -40,7 +42,7 @@ def codec_of(decoder: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Packets that can be decoded, and replaced, by themselves.
+    """Packets that can be replaced by themselves, and decoded, if need be after some that come before them.
 
     Attributes:
         first, count: Its packets with data, in decoding order; `first` counts from 0.
@@ -49,6 +51,9 @@ class Group:
         depth: By how many pictures an encoder may reorder so that its packets fit into the decoding
             times of those that they replace.
         flaw: Why it cannot be encoded apart; None if it can. For people.
+        lead: How many packets before `first` have to be decoded first.
+        times: When its pictures are shown, in that order; empty where groups were joined.
+        slots: Its decoding times, in that order.
     """
 
     first: int
@@ -58,6 +63,9 @@ class Group:
     pictures: int
     depth: int
     flaw: str | None = None
+    lead: int = 0
+    times: tuple[int, ...] = ()
+    slots: tuple[int | None, ...] = ()
 
     def joined(self, following: Group) -> Group:
         """The two as one; their decoding times follow each other, so the smaller depth holds for both."""
@@ -69,15 +77,8 @@ class Group:
             self.pictures + following.pictures,
             min(self.depth, following.depth),
             self.flaw or following.flaw,
+            self.lead,
         )
-
-
-def overlaps(spans: Sequence[tuple[int, int]], start: int, end: int) -> bool:
-    """Whether [start, end) overlaps any of some sorted, disjoint spans."""
-    place = bisect_right(spans, start, key=itemgetter(0)) - 1
-    if place >= 0 and spans[place][1] > start:
-        return True
-    return place + 1 < len(spans) and spans[place + 1][0] < end
 
 
 @dataclass(slots=True)
@@ -100,14 +101,37 @@ class _Open:
     def high(self) -> int | None:
         return max(self.times, default=None)
 
-    def depth(self) -> int:
+    def parting(self, spans: Sequence[tuple[int, int]], end_pts: int) -> int:
+        """How many packets come before the first that a touched picture needs to be encoded with.
+
+        All of them are shown before all that follow, so that a key frame can be put behind them. 0 if they are too
+        few to be worth it, or if a packet gives no picture.
+        """
+        times = self.times
+        if self.count != len(times):
+            return 0
+        shown = [*sorted(times), end_pts]
+        touched = (start for start, end in pairwise(shown) if overlaps(spans, start, end))
+        first = next(touched, None)
+        if first is None:
+            return 0
+        low = [*accumulate(reversed(times), min)][::-1]
+        high = [*accumulate(times, max)]
+        places = (k for k in range(len(times) - 1, 0, -1) if low[k] <= first and high[k - 1] < low[k])
+        place = next(places, 0)
+        return place if place >= _LEAST_LEAD else 0
+
+    def depth(self, lead: int = 0) -> int:
         """The largest depth at which no packet is shown before it is decoded, -1 if there is none.
 
         An encoder that reorders by d pictures gives the k-th packet a picture not earlier than the
         (k - d)-th shown.
+
+        Args:
+            lead: Without so many of the first.
         """
-        shown = sorted(self.times)
-        rows = [(slot, place) for place, slot in enumerate(self.slots) if slot is not None]
+        shown = sorted(self.times[lead:])
+        rows = [(slot, place) for place, slot in enumerate(self.slots[lead:]) if slot is not None]
         fitting = (
             depth
             for depth in range(_MAX_DEPTH, -1, -1)
@@ -123,15 +147,24 @@ class Groups:
         medium: The file.
         track: Which stream.
         alive: Called now and then.
+        touched: When pictures are changed, in pts, sorted and disjoint: what comes before the first of them in its
+            group is a group of its own.
     """
 
-    def __init__(self, medium: Medium, track: VideoTrack, alive: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        medium: Medium,
+        track: VideoTrack,
+        alive: Callable[[], None],
+        touched: Sequence[tuple[int, int]] = (),
+    ) -> None:
         self.packets = 0
         self.sets: ParameterSets | None = None
         self._medium = medium
         self._track = track
         self._codec = codec_of(track.codec)
         self._alive = alive
+        self._touched = touched
         self._slot: int | None = None
 
     def run(self) -> Iterator[Group]:
@@ -149,7 +182,7 @@ class Groups:
                         self.packets, None if self._begins(packet) else "it does not begin with a key frame"
                     )
                     if group is not None and self._is_apart(group, packet):
-                        yield self._closed(group, packet.pts)
+                        yield from self._closed(group, packet.pts)
                     elif group is not None:
                         following = group
                         group.spoil("groups of pictures overlap in time")
@@ -158,7 +191,7 @@ class Groups:
             if demuxer.read_errors:
                 raise NotApartError("parts of the file cannot be read")
             if group is not None:
-                yield self._closed(group, None)
+                yield from self._closed(group, None)
 
     def _prepare(self, demuxer: Demuxer) -> None:
         container, track = demuxer.container, self._track
@@ -219,7 +252,7 @@ class Groups:
             group.slots.append(dts)
             group.last_duration = packet.duration or 0
 
-    def _closed(self, group: _Open, following: int | None) -> Group:
+    def _closed(self, group: _Open, following: int | None) -> Iterator[Group]:
         low, high = group.low(), group.high()
         if low is None or high is None:
             raise NotApartError("a group of pictures shows nothing")
@@ -231,4 +264,22 @@ class Groups:
         end = (
             following if following is not None else high + max(1, group.last_duration or self._track.frame_duration_pts)
         )
-        return Group(group.first, group.count, low, end, len(group.times), depth, group.flaw)
+        lead = 0 if group.flaw else group.parting(self._touched, end)
+        if lead and (later := group.depth(lead)) >= 0:
+            start = min(group.times[lead:])
+            yield Group(group.first, lead, low, start, lead, depth)
+            pictures = len(group.times) - lead
+            yield Group(group.first + lead, group.count - lead, start, end, pictures, later, None, lead)
+        else:
+            yield Group(
+                group.first,
+                group.count,
+                low,
+                end,
+                len(group.times),
+                depth,
+                group.flaw,
+                0,
+                tuple(sorted(group.times)),
+                tuple(group.slots),
+            )

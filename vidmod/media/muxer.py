@@ -7,12 +7,13 @@ that it can open again by name, and a worker has none.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import av
 from av.container import InputContainer, OutputContainer
@@ -21,18 +22,33 @@ from av.packet import Packet
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
+from vidmod.cuts import Cuts
 from vidmod.errors import OutputError, SourceUnreadableError
 from vidmod.media.facts import Medium
 
+if TYPE_CHECKING:
+    from av.container.core import Chapter
+
 # Formats that descend from QuickTime.
 MOV_FAMILY = ("mp4", "mov", "3gp", "3g2")
+# What is left out of a copy unless it is asked for.
+KEEPABLE = ("subtitles", "chapters", "metadata", "data", "attachments")
+_STREAMS_KEPT = {"subtitle": "subtitles", "data": "data", "attachment": "attachments"}
 _HEAD_BYTES = 256
 _LEAST_TIMESCALE = 90_000
+# What is said of each stream by the program that wrote it, not by its author.
+_FORMAT_TAGS = ("handler_name", "vendor_id", "encoder", "timecode")
+_STATISTICS = ("_STATISTICS_", "BPS", "NUMBER_OF_")
 # What each container says of itself, and what the new one says anew.
 _OWN_TAGS = ("major_brand", "minor_version", "compatible_brands", "encoder", "ENCODER", "DURATION")
 _TEMPLATE_TAGS = ("language",)
+# Without these there is no attachment.
+_ATTACHMENT_TAGS = ("filename", "mimetype")
+_MOST_TAGS, _MOST_TAG_CHARACTERS = 8, 40
 # FFmpeg does not say what MPEG-TS holds; anything else it writes as private data.
 _TS_CODECS = ("h264", "hevc", "mpeg2video", "mpeg1video", "mpeg4")
+# Times are milliseconds in these, too coarse for the packets of some codecs.
+_IN_MILLISECONDS = ("matroska", "webm")
 _SHAPELESS = ("vp9", "av1")
 _MP4_CODECS = ("h264", "hevc", "av1", "vp9", "mpeg4", "mpeg2video", "mpeg1video", "mjpeg")
 
@@ -43,15 +59,15 @@ class RefusedError(OutputError):
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A stream of the source that is not in the output.
+    """A stream of the source that is not in the output, or something else that is not.
 
     Attributes:
-        index: Its number in the source.
-        type: `video`, `audio`, `subtitle`, `data`, `attachment` or `unknown`.
+        index: Its number in the source; None if it is no stream.
+        type: `video`, `audio`, `subtitle`, `data`, `attachment` or `unknown`; `chapters` or `metadata` if it is none.
         why: For people.
     """
 
-    index: int
+    index: int | None
     type: str
     why: str
 
@@ -92,17 +108,21 @@ class Muxer:
         output: A binary file to write and seek in; its content is replaced, and it is not closed.
         format_name: FFmpeg's name of the muxer.
         time_base: Of the picture stream; MP4 keeps it if it is one over an integer.
-        metadata: Whether titles, places, dates and the like are copied.
+        keep: Which of `KEEPABLE` are copied.
+
+    Attributes:
+        unfit: Streams that are never kept.
 
     Raises:
         OutputError: It cannot be written to.
     """
 
-    def __init__(self, output: BinaryIO, format_name: str, time_base: Fraction, *, metadata: bool) -> None:
+    def __init__(self, output: BinaryIO, format_name: str, time_base: Fraction, *, keep: frozenset[str]) -> None:
         self.format_name = format_name
         self.dropped: list[Dropped] = []
+        self.unfit: frozenset[int] = frozenset()
         self.lost_packets = 0
-        self._metadata = metadata
+        self._keep = keep
         self._streams: dict[int, Stream] = {}
         self._last: dict[int, int] = {}
         with _writing():
@@ -123,10 +143,20 @@ class Muxer:
             return codec in _TS_CODECS
         return encoder in self.container.supported_codecs
 
-    def describe(self, source: InputContainer) -> None:
-        """Take over what the source says of itself, if that was asked for."""
-        if self._metadata:
-            self.container.metadata.update(_tags(source.metadata))
+    def describe(self, source: InputContainer, cuts: Cuts) -> None:
+        """Take over what the source says of itself, if that was asked for; chapters as they are after `cuts`."""
+        tags, chapters = _tags(source.metadata), source.chapters()
+        if "metadata" in self._keep:
+            self.container.metadata.update(tags)
+        else:
+            kinds = dict.fromkeys(name for item in source.streams for name in _said_of(item))
+            if names := (*tags, *kinds):
+                self.dropped.append(Dropped(None, "metadata", f"{_listed(names)}: {_unasked('metadata')}"))
+        if chapters and "chapters" in self._keep:
+            rows = [_moved(row, cuts) for row in chapters if row["time_base"]]
+            self.container.set_chapters([row for row in rows if row["start"] < row["end"]])
+        elif chapters:
+            self.dropped.append(Dropped(None, "chapters", f"{len(chapters)} of them: {_unasked('chapters')}"))
 
     def copy_stream(self, stream: Stream) -> Stream:
         """A stream that is to get the source's packets as they are.
@@ -146,24 +176,49 @@ class Muxer:
     def adopt(self, source: Stream, stream: Stream) -> None:
         """Let a stream of the output stand for one of the source."""
         tags = _tags(source.metadata)
-        kept = tags if self._metadata else {key: tags[key] for key in _TEMPLATE_TAGS if key in tags}
+        names = (*_TEMPLATE_TAGS, *(_ATTACHMENT_TAGS if source.type == "attachment" else ()))
+        kept = tags if "metadata" in self._keep else {key: tags[key] for key in names if key in tags}
         stream.metadata.clear()
         stream.metadata.update(kept)
         stream.disposition = source.disposition
         self._streams[source.index] = stream
 
-    def keep(self, streams: Iterator[Stream], wanted: frozenset[int] | None) -> None:
-        """Copy the streams that are wanted, all sound if None; note the others as dropped."""
-        for stream in streams:
-            asked = stream.index in wanted if wanted is not None else stream.type == "audio"
-            why = "not asked for" if wanted is not None else _why_dropped(stream)
-            if asked:
-                try:
-                    self.copy_stream(stream)
-                    continue
-                except ValueError:
-                    why = f"{self.format_name} cannot hold it"
-            self.dropped.append(Dropped(stream.index, stream.type, why))
+    def keep(self, stream: Stream) -> None:
+        """Copy a stream if it is sound or was asked for; else note it as dropped."""
+        why = _why_dropped(stream)
+        if stream.index in self.unfit:
+            why = "its packets do not say when they are heard, so that it cannot be cut"
+        elif stream.type == "audio" or _STREAMS_KEPT.get(stream.type) in self._keep:
+            try:
+                if stream.type != "audio":
+                    self._try(stream)
+                self.copy_stream(stream)
+                return
+            except ValueError:
+                why = f"{self.format_name} cannot hold it"
+        self.dropped.append(Dropped(stream.index, stream.type, why))
+
+    def _try(self, stream: Stream) -> None:
+        """Whether the format takes a stream: it says so only when its header is written.
+
+        Raises:
+            ValueError: It does not.
+        """
+        scratch = av.open(io.BytesIO(), "w", format=self.format_name)
+        try:
+            copy = scratch.add_stream_from_template(stream, opaque=True)
+            copy.metadata.update({key: stream.metadata.get(key, "") for key in _ATTACHMENT_TAGS})
+            scratch.start_encoding()
+        except FFmpegError as exc:
+            raise ValueError(str(exc)) from exc
+        finally:
+            with contextlib.suppress(FFmpegError, OSError, ValueError):
+                scratch.close()
+
+    @property
+    def sources(self) -> tuple[int, ...]:
+        """For every stream of the output, which one of the source it is."""
+        return tuple(self._streams)
 
     def holds(self, index: int) -> bool:
         """Whether a stream of the source has a place in the output."""
@@ -190,7 +245,9 @@ class Muxer:
             packet.pts = packet.dts = 0
         time = packet.dts if packet.dts is not None else packet.pts
         last = self._last.get(index)
-        if time is None or (last is not None and time <= last):
+        # Two subtitles may begin at the same time, and two packets of sound in the same millisecond.
+        equal = self._streams[index].type in ("subtitle", "data") or self.format_name in _IN_MILLISECONDS
+        if time is None or (last is not None and (time < last if equal else time <= last)):
             self.lost_packets += 1
             return
         self._last[index] = time
@@ -227,6 +284,15 @@ def _options(format_name: str, time_base: Fraction) -> dict[str, str]:
     return options
 
 
+def _moved(row: Chapter, cuts: Cuts) -> Chapter:
+    """A chapter, as much shorter and earlier as was cut of it and before it."""
+    base = row["time_base"]
+    assert base is not None
+    moved = row.copy()
+    moved["start"], moved["end"] = (cuts.shifted_pts(row[end], base) for end in ("start", "end"))
+    return moved
+
+
 def _tags(metadata: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in metadata.items() if key not in _OWN_TAGS}
 
@@ -234,8 +300,26 @@ def _tags(metadata: Mapping[str, str]) -> dict[str, str]:
 def _why_dropped(stream: Stream) -> str:
     if stream.type == "video":
         cover = Disposition.attached_pic | Disposition.timed_thumbnails
-        return "cover art" if stream.disposition & cover else "another picture stream"
-    return {"subtitle": "subtitles", "attachment": "an attached file"}.get(stream.type, "not sound")
+        what = "cover art" if stream.disposition & cover else "another picture stream"
+        return f"{what}, in which nothing would be covered"
+    name = _STREAMS_KEPT.get(stream.type)
+    return "of a kind that nobody knows" if name is None else _unasked(name)
+
+
+def _unasked(name: str) -> str:
+    return f"not asked for (--keep {name})"
+
+
+def _said_of(stream: Stream) -> Iterator[str]:
+    """The names of a stream's tags that are left out."""
+    names = (*_TEMPLATE_TAGS, *_ATTACHMENT_TAGS, *_FORMAT_TAGS)
+    return (name for name in _tags(stream.metadata) if name not in names and not name.startswith(_STATISTICS))
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    shown = [name[:_MOST_TAG_CHARACTERS] for name in names[:_MOST_TAGS]]
+    text = ", ".join(name if name.isprintable() else repr(name) for name in shown)
+    return text if len(names) <= _MOST_TAGS else f"{text} and {len(names) - _MOST_TAGS} more"
 
 
 @contextlib.contextmanager

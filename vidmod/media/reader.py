@@ -8,19 +8,20 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from av.error import EOFError as AvEOFError
 from av.error import FFmpegError
 from av.packet import Packet
 from av.video.frame import VideoFrame
 
+from vidmod.closing import Closing
 from vidmod.errors import SourceUnreadableError
 from vidmod.media.clock import PresentationClock
 from vidmod.media.demuxer import Demuxer
 from vidmod.media.facts import Medium, VideoTrack
 from vidmod.media.frame import Frame, Scaler
+from vidmod.media.imagefiles import is_cut_off
 from vidmod.media.ledger import Ledger
 from vidmod.media.packets import cut_off, hidden_positions, holds_picture
 from vidmod.media.parts import ELSEWHERE, Part
@@ -56,7 +57,7 @@ class _Sent:
     elsewhere: bool = False
 
 
-class Reader:
+class Reader(Closing):
     """Decodes one picture stream of a file in presentation order.
 
     Use it as a context manager, and from one thread. Damaged packets are counted in `ledger`
@@ -127,14 +128,6 @@ class Reader:
             self._demuxer.close()
             self._demuxer = self._open(edit_lists=False)
             self._configure()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Release the file and the decoder; more than once is fine."""
@@ -354,7 +347,7 @@ class Reader:
         )
         container = self._demuxer.container
         missing = cut_off(container, track.index, container.size)
-        ledger.truncated = ends_early or missing > 0
+        ledger.truncated = ends_early or missing > 0 or is_cut_off(self._medium, container.format.name)
         if ledger.truncated and ledger.end_pts is not None:
             declared_end = track.declared_end_pts or ledger.end_pts + missing * track.frame_duration_pts
             ledger.add_hole(ledger.end_pts, max(ledger.end_pts, declared_end))

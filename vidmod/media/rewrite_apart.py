@@ -10,8 +10,11 @@ VP8, VP9, AV1 and MJPEG need neither.
 
 from __future__ import annotations
 
+import functools
+import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -26,6 +29,7 @@ from av.video.stream import VideoStream
 
 from vidmod.errors import OutputError
 from vidmod.media.bitstreams import with_lengths
+from vidmod.media.cut_groups import Fate, GroupCutter, Move, Remainder
 from vidmod.media.encoding import (
     Effort,
     Look,
@@ -33,15 +37,22 @@ from vidmod.media.encoding import (
     encoder_for,
     open_encoder,
 )
-from vidmod.media.groups import NAL_CODECS, Group, Groups, NotApartError, codec_of, overlaps
+from vidmod.media.groups import NAL_CODECS, Group, Groups, NotApartError, codec_of
 from vidmod.media.muxer import MOV_FAMILY, Muxer
 from vidmod.media.packets import holds_picture
 from vidmod.media.rewrite_job import Job, Rewritten
 from vidmod.media.source import open_container
-from vidmod.timebase import Span
+from vidmod.timebase import Span, overlaps
 
 # Groups shorter than this are encoded together: starting an encoder for each costs more than it saves.
 _RUN_PICTURES = 48
+# Longer ones are not held in memory: they go through their encoder as they are read, alone.
+_MAX_HELD_PICTURES = 1200
+# Pictures of that many pixels in all are encoded at a time, each encoder holding some twenty of its own.
+_SIDE_BY_SIDE_PIXELS = 4 * 1920 * 1088
+# What is read ahead while groups are encoded.
+_MAX_HELD_BYTES = 64 << 20
+_SIGN_OF_LIFE_SECONDS = 1.0
 _NEW_EXTRADATA = packet_sidedata_type_from_literal("new_extradata")
 
 
@@ -52,6 +63,11 @@ class _Run:
     span: Group
     groups: int
     longest: int
+
+    @property
+    def is_held(self) -> bool:
+        """Whether its packets fit into memory."""
+        return self.span.lead + self.span.count <= _MAX_HELD_PICTURES
 
 
 class Partial(Job):
@@ -64,8 +80,10 @@ class Partial(Job):
             NotApartError: That is not safe; what the output holds is of no use.
             NoEncoderError: There is no encoder for it.
         """
-        survey = Groups(self.medium, self.track, self.alive)
+        survey = Groups(self.medium, self.track, self.alive, self.touched)
+        self._cutter = GroupCutter(self.removed, self.track.time_base) if self.plan.cuts else None
         runs = self._runs(survey)
+        self._settle(survey)
         self._sets = survey.sets
         with open_container(self.medium) as container:
             stream = self.stream_of(container)
@@ -75,7 +93,7 @@ class Partial(Job):
             try:
                 self._add_streams(container, stream, muxer)
                 self._write(container, stream, muxer, deque(runs))
-                muxer.close()
+                self.finish(muxer)
             except BaseException:
                 muxer.abandon()
                 raise
@@ -85,21 +103,47 @@ class Partial(Job):
         """The touched groups, short ones that are adjacent joined."""
         runs: list[_Run] = []
         untouched = False
-        for group in survey.run():
-            if not overlaps(self.touched, group.start_pts, group.end_pts):
-                untouched = True
+        for found in survey.run():
+            group, fate = self._fate(found)
+            if fate is not Fate.ENCODED:
+                untouched |= fate is Fate.COPIED
                 continue
             if group.flaw is not None:
                 raise NotApartError(group.flaw)
-            last = runs[-1] if runs else None
+            last = runs[-1] if runs and self._cutter is None else None
             if last and last.span.first + last.span.count == group.first and last.span.pictures < _RUN_PICTURES:
-                longest = max(last.longest, group.pictures)
+                longest = max(last.longest, group.lead + group.pictures)
                 runs[-1] = _Run(last.span.joined(group), last.groups + 1, longest)
             else:
-                runs.append(_Run(group, 1, group.pictures))
+                # Of one picture alone, x265 would make another profile.
+                runs.append(_Run(group, 1, group.lead + group.pictures))
         if runs and not untouched:
             raise NotApartError("every group of pictures is touched")
         return runs
+
+    def _fate(self, group: Group) -> tuple[Group, Fate]:
+        """What becomes of a group; without what is known of single pictures, but where that is needed."""
+        if self._cutter is not None:
+            return group, self._cutter.fate(group)
+        touched = overlaps(self.touched, group.start_pts, group.end_pts)
+        return replace(group, times=(), slots=()), Fate.ENCODED if touched else Fate.COPIED
+
+    def _settle(self, survey: Groups) -> None:
+        """What is cut, once all groups are known.
+
+        Raises:
+            NotApartError: What remains cannot follow upon each other.
+            OutputError: Nothing remains.
+        """
+        self._moves = deque([Move(0, 0)])
+        if self._cutter is None:
+            return
+        self.prepare_cut(self._cutter.kept)
+        self._cutter.settle()
+        self.cuts, self._moves = self._cutter.cuts, self._cutter.moves
+        self.tally.cut_pictures = self._cutter.removed
+        if self._cutter.removed and survey.sets is not None and survey.sets.flaw:
+            raise NotApartError(survey.sets.flaw)
 
     def _check(self, runs: list[_Run], survey: Groups) -> None:
         """Whether the stream as a whole allows for another encoder's groups in it."""
@@ -127,7 +171,7 @@ class Partial(Job):
             raise NotApartError(f"{self.format_reason or 'its packets are not as MP4 has them'}")
         for item in container.streams:
             if item.index != stream.index:
-                muxer.keep(iter((item,)), self.plan.keep)
+                self.keep(item, muxer)
                 continue
             try:
                 copy = cast(VideoStream, muxer.copy_stream(stream))
@@ -145,38 +189,77 @@ class Partial(Job):
         current: _RunEncoder | None = None
         extradata = stream.codec_context.extradata
         restore = False
-        for packet in self.packets(container, muxer):
-            if packet.stream_index != stream.index:
-                muxer.copy(packet)
-                continue
-            number += 1
-            if packet.has_sidedata("new_extradata"):
-                extradata = bytes(packet.get_sidedata("new_extradata"))
-            if current is not None and number >= current.end:
-                self._finish(current, muxer)
-                current, restore = None, self.track.codec == "hevc"
-            if runs and runs[0].span.first == number:
-                current = self._begin(runs.popleft(), stream, extradata)
+        shift: int | None = 0
+        with _InTurn(self, muxer, side_by_side=self._prepare(runs)) as line:
+            for packet in self.packets(container, muxer):
+                if packet.stream_index != stream.index:
+                    line.copy(packet)
+                    continue
+                number += 1
+                if packet.has_sidedata("new_extradata"):
+                    extradata = bytes(packet.get_sidedata("new_extradata"))
+                if current is not None and number >= current.end:
+                    line.end(current)
+                    current, restore = None, self.track.codec == "hevc"
+                if self._moves and self._moves[0].first == number:
+                    shift = self._moves.popleft().shift
+                if runs and runs[0].span.first - runs[0].span.lead == number:
+                    current = self._begin(runs.popleft(), stream, extradata)
+                    line.begin(current)
+                if current is not None and number < current.first:
+                    line.lead(current, packet)
+                elif current is not None:
+                    line.encode(current, packet)
+                    continue
+                if shift is None:
+                    restore |= packet.has_sidedata("new_extradata")
+                    continue
+                if restore and extradata and not packet.has_sidedata("new_extradata"):
+                    _set_extradata(packet, extradata)
+                restore = False
+                line.copy(self._moved(packet, shift))
+                self.tally.copied_packets += 1
             if current is not None:
-                self._write_all(current.push(packet), muxer)
-                continue
-            if restore and extradata and not packet.has_sidedata("new_extradata"):
-                _set_extradata(packet, extradata)
-            restore = False
-            muxer.write(packet, stream.index)
-            self.tally.copied_packets += 1
-        if current is not None:
-            self._finish(current, muxer)
+                line.end(current)
+            line.finish()
         if runs or (self.tally.read_errors and self._look is not None):
             raise NotApartError("parts of the file cannot be read")
+
+    def _prepare(self, runs: Sequence[_Run]) -> int:
+        """How many runs are encoded side by side; each gets its share of the threads."""
+        if self._look is None:
+            return 1
+        width, height = self._look.size
+        held = [run for run in runs if run.is_held]
+        count = max(1, min(self.plan.threads, len(held), _SIDE_BY_SIDE_PIXELS // (width * height)))
+        self._threads = math.ceil(self.plan.threads / count)
+        return count
+
+    def _moved(self, packet: Packet[Any], shift: int) -> Packet[Any]:
+        """A packet, shown and decoded by so much earlier."""
+        packet.pts = None if packet.pts is None else packet.pts - shift
+        packet.dts = None if packet.dts is None else packet.dts - shift
+        return self.begun(packet)
+
+    def begun(self, packet: Packet[Any]) -> Packet[Any]:
+        """What a cut at the start may have brought before time 0: MP4 has edit lists for it, Matroska no such times.
+
+        Raises:
+            NotApartError: The format has no decoding time for it.
+        """
+        if self.cuts and packet.dts is not None and packet.dts < 0 and self.format == "mpegts":
+            raise NotApartError("decoding would begin before time 0")
+        return packet
 
     def _begin(self, run: _Run, stream: VideoStream, extradata: bytes | None) -> _RunEncoder:
         if self._look is None:
             raise NotApartError("its pictures are unknown")
         self.tally.groups += run.groups
         self.tally.spans.append(Span(run.span.start_pts, run.span.end_pts))
+        remainder = None if self._cutter is None else self._cutter.remainders[run.span.first]
         effort = replace(
             self.plan.effort(),
+            threads=self._threads if run.is_held else self.plan.threads,
             group=run.longest,
             depth=run.span.depth if self._look.reorders else 0,
             parameter_sets=self._spare_id(),
@@ -192,23 +275,131 @@ class Partial(Job):
             stream,
             extradata,
             length_size,
+            remainder,
             decodes_by_duration=self.format in MOV_FAMILY,
+            is_held=run.is_held,
         )
 
-    def _finish(self, current: _RunEncoder, muxer: Muxer) -> None:
-        self._write_all(current.finish(), muxer)
-        self.tally.pictures += current.pictures
 
-    def _write_all(self, packets: Iterator[Packet[Any]], muxer: Muxer) -> None:
+class _InTurn:
+    """Writes packets in the order of the source, while groups are encoded side by side. A context manager.
+
+    Only the pictures of encoded groups are changed in threads; all reading and writing stays where it was.
+
+    Args:
+        side_by_side: How many groups are encoded at a time.
+    """
+
+    def __init__(self, job: Partial, muxer: Muxer, *, side_by_side: int) -> None:
+        self._job = job
+        self._muxer = muxer
+        self._most = side_by_side
+        self._threads = ThreadPoolExecutor(side_by_side)
+        self._line: deque[Packet[Any] | tuple[_RunEncoder, Future[list[Packet[Any]]]]] = deque()
+        self._held: list[Packet[Any]] = []
+        self._bytes = 0
+
+    def __enter__(self) -> _InTurn:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Whatever is still being encoded is of no use, and must not draw on when this has ended.
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def copy(self, packet: Packet[Any]) -> None:
+        """A packet that stays as it is."""
+        if self._line:
+            self._bytes += packet.size
+            self._line.append(packet)
+            self._advance(wait_for_room=True)
+        else:
+            self._write(packet)
+
+    def begin(self, encoder: _RunEncoder) -> None:
+        """From here on, packets of the stream belong to a group that is encoded."""
+        if not encoder.is_held:
+            self.finish()
+
+    def lead(self, encoder: _RunEncoder, packet: Packet[Any]) -> None:
+        """A packet that is copied, and that the group cannot be decoded without."""
+        # What is written gets other times.
+        same: Packet[Any] = Packet(bytes(packet))
+        same.pts, same.dts, same.time_base = packet.pts, packet.dts, packet.time_base
+        self.encode(encoder, same)
+
+    def encode(self, encoder: _RunEncoder, packet: Packet[Any]) -> None:
+        """A packet of that group."""
+        if encoder.is_held:
+            self._held.append(packet)
+        else:
+            self._write_all(encoder.push(packet))
+
+    def end(self, encoder: _RunEncoder) -> None:
+        """That was all of the group."""
+        if encoder.is_held:
+            self._line.append((encoder, self._threads.submit(encoder.whole, self._held)))
+            self._held = []
+            self._advance(wait_for_room=True)
+        else:
+            self._write_all(encoder.finish())
+            self._account(encoder)
+
+    def finish(self) -> None:
+        """Write all that is still to be written."""
+        while self._line:
+            self._advance(wait_for_room=False)
+            if self._line:
+                self._wait()
+
+    def _advance(self, *, wait_for_room: bool) -> None:
+        while self._line:
+            first = self._line[0]
+            if isinstance(first, tuple):
+                encoder, future = first
+                if not future.done():
+                    if not (wait_for_room and self._is_full()):
+                        return
+                    self._wait()
+                    continue
+                self._line.popleft()
+                self._write_all(iter(future.result()))
+                self._account(encoder)
+            else:
+                self._line.popleft()
+                self._bytes -= first.size
+                self._write(first)
+
+    def _is_full(self) -> bool:
+        waiting = sum(isinstance(item, tuple) for item in self._line)
+        return self._bytes > _MAX_HELD_BYTES or waiting > self._most
+
+    def _wait(self) -> None:
+        first = self._line[0]
+        assert isinstance(first, tuple)
+        wait([first[1]], _SIGN_OF_LIFE_SECONDS)
+        self._job.alive()
+
+    def _account(self, encoder: _RunEncoder) -> None:
+        self._job.tally.pictures += encoder.pictures
+        self._job.tally.drawn += encoder.drawn
+
+    def _write(self, packet: Packet[Any]) -> None:
+        if packet.stream_index == self._job.track.index:
+            self._muxer.write(packet, self._job.track.index)
+        else:
+            self._job.pass_on(packet, self._muxer)
+
+    def _write_all(self, packets: Iterator[Packet[Any]]) -> None:
         for packet in packets:
-            muxer.write(packet, self.track.index)
+            self._muxer.write(self._job.begun(packet), self._job.track.index)
 
 
 class _RunEncoder:
     """Decodes the packets of adjacent groups, has their pictures changed, and encodes them.
 
     Push and flush: `push` takes a packet of the source and gives those that are ready, `finish` the
-    rest. The k-th packet gets the decoding time of the k-th that it replaces.
+    rest; or `whole` does it all, in one thread at a time. The k-th packet gets the decoding time of
+    the k-th that it replaces. Of a group that is cut in part, only what remains is encoded.
 
     Raises:
         NotApartError: What comes out is not what the packets promised.
@@ -223,27 +414,57 @@ class _RunEncoder:
         stream: VideoStream,
         extradata: bytes | None,
         length_size: int | None,
+        remainder: Remainder | None = None,
         *,
         decodes_by_duration: bool,
+        is_held: bool,
     ) -> None:
         self._decodes_by_duration = decodes_by_duration
-        self.end = span.first + span.count
+        self.first, self.end = span.first, span.first + span.count
+        self._lead = span.lead
+        self.is_held = is_held
         self.pictures = 0
+        self.drawn = 0
         self._job, self._look, self._span = job, look, span
         self._length_size = length_size
         self._index = stream.index
-        self._encoder = open_encoder(encoder_for(look), look, effort)
-        self._decoder = _decoder_like(stream, extradata, job.medium.max_pixels)
+        self._effort, self._stream, self._extradata = effort, stream, extradata
         self._slots: deque[tuple[int | None, int]] = deque()
         self._durations: dict[int, int] = {}
+        self._lengths: dict[int, int] = {}
         self._held: VideoFrame | None = None
         self._shaper = Shaper(look.size, look.pixel_format)
         self._first = True
+        self._remainder = remainder
+        self._due = span.pictures
+        if remainder is not None:
+            self._slots.extend((slot, 0) for slot in remainder.slots)
+            self._due = len(remainder.shown)
+            self._last_due = max(remainder.shown)
+
+    # Opened when the first packet comes and closed after the last, so that what waits for its turn holds no pictures.
+    @functools.cached_property
+    def _encoder(self) -> VideoCodecContext:
+        return open_encoder(encoder_for(self._look), self._look, self._effort)
+
+    @functools.cached_property
+    def _decoder(self) -> VideoCodecContext:
+        return _decoder_like(self._stream, self._extradata, self._job.medium.max_pixels)
+
+    def whole(self, packets: Sequence[Packet[Any]]) -> list[Packet[Any]]:
+        """All of the group at once."""
+        done = [ready for packet in packets for ready in self.push(packet)]
+        return [*done, *self.finish()]
 
     def push(self, packet: Packet[Any]) -> Iterator[Packet[Any]]:
-        """Take a packet of the source."""
-        if packet.pts is not None and holds_picture(self._decoder.name, packet):
-            self._slots.append((packet.dts, packet.duration or 0))
+        """Take a packet of the source: first those that lead, then those that are replaced."""
+        if self._is_done:
+            return
+        if self._lead:
+            self._lead -= 1
+        elif packet.pts is not None and holds_picture(self._decoder.name, packet):
+            if self._remainder is None:
+                self._slots.append((packet.dts, packet.duration or 0))
             self._durations[packet.pts] = packet.duration or 0
         try:
             frames = self._decoder.decode(packet)
@@ -255,7 +476,7 @@ class _RunEncoder:
     def finish(self) -> Iterator[Packet[Any]]:
         """All that is left."""
         try:
-            frames = self._decoder.decode(None)
+            frames = [] if self._is_done else self._decoder.decode(None)
         except FFmpegError as exc:
             raise NotApartError("a picture of a touched group cannot be decoded") from exc
         for frame in frames:
@@ -263,11 +484,21 @@ class _RunEncoder:
         if self._held is not None:
             yield from self._encode(self._held, self._span.end_pts)
         yield from self._encoded(None)
-        if self._slots or self.pictures != self._span.pictures:
+        if self._slots or self.pictures != self._due:
             raise NotApartError("not every packet of a touched group gives a picture")
+        self._held = None
+        del self._encoder, self._decoder
+
+    @property
+    def _is_done(self) -> bool:
+        """Whether the last picture that remains of a cut group is here; what comes after it need not be decoded."""
+        held = self._held
+        return self._remainder is not None and held is not None and (held.pts or 0) >= self._last_due
 
     def _take(self, frame: VideoFrame) -> Iterator[Packet[Any]]:
         held, look = self._held, self._look
+        if frame.pts is not None and frame.pts < self._span.start_pts and not frame.is_corrupt:
+            return
         if frame.pts is None or frame.pts not in self._durations or (held and (held.pts or 0) >= frame.pts):
             raise NotApartError("pictures of a touched group do not come out at the times of their packets")
         if frame.is_corrupt:
@@ -282,7 +513,14 @@ class _RunEncoder:
 
     def _encode(self, frame: VideoFrame, end_pts: int) -> Iterator[Packet[Any]]:
         pts = cast(int, frame.pts)
-        self._job.draw_on(frame, pts, end_pts)
+        self.drawn += self._job.draw_on(frame, pts, end_pts)
+        duration = self._durations.pop(pts)
+        if self._remainder is not None:
+            if pts not in self._remainder.shown:
+                return
+            pts, shown = self._remainder.shown[pts]
+            duration = shown if self._decodes_by_duration else duration
+        self._lengths[pts] = duration
         yield from self._encoded(self._shaper.shaped(frame, pts, self._look.time_base))
 
     def _encoded(self, frame: VideoFrame | None) -> Iterator[Packet[Any]]:
@@ -309,9 +547,10 @@ class _RunEncoder:
                 raise NotApartError("its packets have no room for what is encoded") from exc
         placed: Packet[Any] = Packet(data)
         placed.time_base = self._look.time_base
-        duration = self._durations.pop(pts)
+        duration = self._lengths.pop(pts)
         # MP4's durations part decoding times, other formats' say how long a picture is shown.
-        placed.pts, placed.dts, placed.duration = pts, slot, length if self._decodes_by_duration else duration
+        by_slot = self._decodes_by_duration and self._remainder is None
+        placed.pts, placed.dts, placed.duration = pts, slot, length if by_slot else duration
         placed.is_keyframe = packet.is_keyframe
         if self._first and self._look.codec == "hevc" and self._encoder.extradata:
             _set_extradata(placed, self._encoder.extradata)

@@ -13,6 +13,7 @@ from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from vidmod.cuts import Widening
 from vidmod.errors import OutputError, UndecodableError
 from vidmod.media.clock import PresentationClock
 from vidmod.media.encoding import (
@@ -27,9 +28,9 @@ from vidmod.media.encoding import (
     open_encoder,
 )
 from vidmod.media.muxer import MOV_FAMILY, Muxer, display_matrix
-from vidmod.media.rewrite_job import Job, Rewritten
+from vidmod.media.rewrite_job import Job, Rewritten, Tally
 from vidmod.media.source import configure_decoder, open_container
-from vidmod.timebase import Span
+from vidmod.timebase import Span, overlaps
 
 _MAX_DRAIN_ERRORS = 64
 # The first picture tells what the headers leave open; it comes out of the first packets or never.
@@ -49,14 +50,16 @@ class Whole(Job):
             OutputError: It cannot be written, or no encoder here takes its pictures.
         """
         first = self._first_picture()
+        self._widening = Widening(self.removed, self.track.time_base)
+        if self.plan.cuts:
+            self._find_cuts()
         with open_container(self.medium) as container:
             stream = self.stream_of(container)
-            self._clock = PresentationClock(self.track.frame_duration_pts, self.track.time_base)
             muxer = self.muxer(container)
             try:
                 name, why = self._add_streams(container, stream, muxer, first)
                 self._write(container, stream, muxer)
-                muxer.close()
+                self.finish(muxer)
             except BaseException:
                 muxer.abandon()
                 raise
@@ -104,7 +107,7 @@ class Whole(Job):
             raise OutputError(f"{self.medium}: cannot be encoded: {exc}.") from exc
         for item in container.streams:
             if item.index != stream.index:
-                muxer.keep(iter((item,)), self.plan.keep)
+                self.keep(item, muxer)
                 continue
             out = cast(VideoStream, muxer.container.add_stream(name, rate=rate))
             configure(out.codec_context, name, look, effort)
@@ -119,23 +122,44 @@ class Whole(Job):
     def _write(self, container: InputContainer, stream: VideoStream, muxer: Muxer) -> None:
         self._durations: dict[int, int] = {}
         self._times: deque[int] = deque()
+        for shown in self._shown(self._frames(container, stream, muxer), stream):
+            self._encode(*shown, muxer)
+        self._encoded(None, muxer)
+
+    def _shown(self, frames: Iterator[VideoFrame], stream: VideoStream) -> Iterator[tuple[VideoFrame, int, int]]:
+        """Every picture, when it is shown, and when the next one is."""
+        clock = PresentationClock(self.track.frame_duration_pts, self.track.time_base)
         configure_decoder(stream, self.medium.max_pixels)
         held: tuple[VideoFrame, int] | None = None
-        for frame in self._frames(container, stream, muxer):
-            pts = self._clock.tick(frame.pts, frame.dts, 0 if held is None else held[0].duration)
+        for frame in frames:
+            pts = clock.tick(frame.pts, frame.dts, 0 if held is None else held[0].duration)
             if held is not None:
-                self._encode(*held, pts, muxer)
+                yield (*held, pts)
             held = (frame, pts)
         if held is not None:
             length = held[0].duration
-            self._encode(*held, held[1] + (length if length > 0 else self.track.frame_duration_pts), muxer)
-        self._encoded(None, muxer)
+            yield (*held, held[1] + (length if length > 0 else self.track.frame_duration_pts))
 
-    def _frames(self, container: InputContainer, stream: VideoStream, muxer: Muxer) -> Iterator[VideoFrame]:
-        """Every picture that can be decoded; the other streams are copied on the way."""
+    def _find_cuts(self) -> None:
+        """Find out which pictures go before anything is written: the sound between them is read earlier than they are.
+
+        Raises:
+            OutputError: All of them go.
+        """
+        with open_container(self.medium) as container:
+            stream = self.stream_of(container)
+            for _, pts, end_pts in self._shown(self._frames(container, stream, None), stream):
+                self._widening.removes(pts, end_pts)
+        self.prepare_cut(self._widening.kept)
+        self.cuts = self._widening.cuts()
+        self.tally = Tally(cut_pictures=self._widening.removed)
+
+    def _frames(self, container: InputContainer, stream: VideoStream, muxer: Muxer | None) -> Iterator[VideoFrame]:
+        """Every picture that can be decoded; the other streams are copied on the way, if there is an output."""
         for packet in self.packets(container, muxer):
             if packet.stream_index != stream.index:
-                muxer.copy(packet)
+                if muxer is not None:
+                    self.pass_on(packet, muxer)
                 continue
             try:
                 yield from stream.codec_context.decode(packet)
@@ -153,11 +177,15 @@ class Whole(Job):
                 return
 
     def _encode(self, frame: VideoFrame, pts: int, end_pts: int, muxer: Muxer) -> None:
-        self.draw_on(frame, pts, end_pts)
+        if overlaps(self.removed, pts, end_pts):
+            return
+        self.tally.drawn += self.draw_on(frame, pts, end_pts)
         # What MP4 has for a duration parts decoding times, which are new here.
         kept = frame.duration if frame.duration > 0 and self.format not in MOV_FAMILY else 0
-        self._durations[pts] = kept or end_pts - pts
+        length = kept or end_pts - pts
         self._note(pts, end_pts)
+        pts = self.cuts.shifted_pts(pts, self.track.time_base)
+        self._durations[pts] = length
         shaped = self._shaper.shaped(frame, pts, self._look.time_base)
         if self._encoder.name in COUNTING:
             shaped.pts, shaped.time_base = self.tally.pictures, self._encoder.time_base

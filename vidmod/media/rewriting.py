@@ -5,11 +5,13 @@ is copied bit for bit, as the other streams are. An encoded group takes the deco
 packets that it replaces, so nothing around it moves: see :mod:`vidmod.media.rewrite_apart`. Where
 that is not safe, the whole stream is decoded and encoded, and the result says why: see
 :mod:`vidmod.media.rewrite_whole`.
+
+Or with some of them removed, and all that sounds meanwhile: see :mod:`vidmod.media.cut_groups`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import BinaryIO
 
 from vidmod.errors import UsageError
@@ -20,6 +22,7 @@ from vidmod.media.muxer import RefusedError
 from vidmod.media.rewrite_apart import Partial
 from vidmod.media.rewrite_job import Draw, Plan, Rewritten
 from vidmod.media.rewrite_whole import Whole
+from vidmod.media.silence import NotMutableError
 
 __all__ = ["Draw", "Plan", "Rewritten", "rewrite"]
 
@@ -39,9 +42,10 @@ def rewrite(
         track: Its picture stream that is to be changed; the other ones are dropped if not asked for.
         output: A binary file with write, seek, tell and truncate. What it holds is replaced.
         plan: What to change and how.
-        draw: Changes a decoded picture in place, given its pts; called in the order of time, only
-            for pictures that are shown within `plan.touched`. If it turns out under way that all has
-            to be encoded, it is called again from the first on.
+        draw: Changes a decoded picture in place, given its pts; called only for pictures that are
+            shown within `plan.touched`, in the order of time within a group, and by a thread for each
+            group that is encoded side by side with others. If it turns out under way that all has to
+            be encoded, it is called again from the first on.
         alive: Called now and then.
 
     Raises:
@@ -51,19 +55,49 @@ def rewrite(
     """
     if track.kind != "video":
         raise UsageError(f"Invalid track (a {track.kind}). Use one whose kind is video.")
+    failed: dict[int, NotMutableError] = {}
+    while True:
+        try:
+            return _rewrite(medium, track, output, plan, draw, alive, failed)
+        except NotMutableError as exc:
+            # At most twice for each stream: its packets cannot be replaced, and it cannot be encoded either.
+            before = failed.get(exc.index)
+            if before is not None and before.encoded:
+                raise
+            failed[exc.index] = exc
+
+
+def _rewrite(
+    medium: Medium,
+    track: VideoTrack,
+    output: BinaryIO,
+    plan: Plan,
+    draw: Draw,
+    alive: Callable[[], None],
+    failed: Mapping[int, NotMutableError],
+) -> Rewritten:
+    """Write it in the way that is closest to the source.
+
+    Raises:
+        NotMutableError: A sound stream has to be treated in another way, all over again.
+    """
     reason = "asked for"
     if not plan.full:
+        job = Partial(medium, track, output, plan, draw, alive)
+        job.failed = failed
         try:
-            return Partial(medium, track, output, plan, draw, alive).run()
+            return job.run()
         except (NotApartError, NoEncoderError) as exc:
             reason = str(exc)
         except RefusedError:
             reason = "a packet cannot be copied into the output's format"
-    job = Whole(medium, track, output, plan, draw, alive)
+    whole = Whole(medium, track, output, plan, draw, alive)
+    whole.failed = failed
     try:
-        return job.run(reason)
+        return whole.run(reason)
     except RefusedError:
         # Matroska holds what others do not, such as several AMR frames in one packet.
         other = Whole(medium, track, output, plan, draw, alive)
-        other.forced = "matroska", f"{job.format} cannot hold all of it, so it is Matroska now"
+        other.failed = failed
+        other.forced = "matroska", f"{whole.format} cannot hold all of it, so it is Matroska now"
         return other.run(reason)

@@ -17,6 +17,7 @@ from av.packet import Packet
 
 from vidmod.media.demuxer import Demuxer, position_of
 from vidmod.media.facts import Medium, VideoTrack
+from vidmod.media.imagefiles import is_cut_off
 from vidmod.media.packets import (
     Unit,
     cut_off,
@@ -304,6 +305,7 @@ class Survey:
                 declared_end = declared_end or (end_pts or 0) + missing * track.frame_duration_pts
             elif end_pts is not None:
                 truncated = track.ends_early(end_pts, demuxer.other_end_pts, self._packets)
+            truncated |= is_cut_off(self._medium, demuxer.container.format.name)
         return Surveyed(
             packets=self._packets,
             read_errors=demuxer.read_errors,

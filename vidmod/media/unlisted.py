@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from vidmod.media.appended import appended_files
 from vidmod.media.facts import Medium
+from vidmod.media.imagefiles import unseen_in_apng, unseen_in_tiff
 
 _CHUNK_BYTES = 188 * 50_000
 _TS_PACKET_BYTES = 188
@@ -63,6 +64,10 @@ def _unlisted(medium: Medium, container: InputContainer, descriptor: int, alive:
         "live_flv": _in_flash,
         "matroska,webm": _in_matroska,
     }
+    if container.format.name == "tiff_pipe":
+        found += unseen_in_tiff(medium)
+    if container.format.name == "apng":
+        found += unseen_in_apng(medium)
     reader = readers.get(container.format.name)
     if reader is None:
         return found

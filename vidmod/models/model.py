@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vidmod.closing import Closing
 from vidmod.models.decoding import decode
 from vidmod.models.images import ModelInput
 from vidmod.models.manifest import Manifest
@@ -18,7 +17,7 @@ from vidmod.models.weights import Weights, obtain
 from vidmod.predictions import Predictions
 
 
-class Model:
+class Model(Closing):
     """A manifest, its weights and a session that runs them.
 
     `predict` belongs to the thread that opened the session. What it takes is made by
@@ -89,11 +88,3 @@ class Model:
     def close(self) -> None:
         """Release the session; more than once is fine."""
         self._session.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import msgspec
 
 from vidmod.containment import Limits
-from vidmod.errors import SourceError
+from vidmod.errors import OutputError, SourceError, VidmodError
 from vidmod.media import Probe, VideoTrack
-from vidmod.messages import Failed, Probed, ProbeTask, Working, decode, encode
+from vidmod.messages import Failed, MediumSettings, Probed, ProbeTask, Working, decode, encode
 from vidmod.redacting.messages import (
+    ROWS,
     Covering,
     CoverTask,
     Cut,
+    Formats,
+    FormatTask,
+    Heard,
+    ImageTask,
+    ListOthersTask,
     ListTask,
     Noted,
-    OpenSettings,
+    OtherPacket,
+    OtherPackets,
     Packets,
     Pictures,
     Reply,
@@ -35,11 +42,10 @@ from vidmod.workers import Ended, Message, Pool, Worker
 
 HANDLER = "vidmod.redacting.worker:serve"
 # What a worker cannot load any more once it is enclosed.
-WARM = ("av", "cv2", "numpy", "vidmod.redacting.worker")
+WARM = ("av", "numpy", "vidmod.redacting.worker")
 _SLOTS = 8
 _SLOT_BYTES = 1 << 20
 _WAIT_SECONDS = 1.0
-_ROWS = 500
 
 
 class Office:
@@ -52,36 +58,74 @@ class Office:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self._pool = Pool(HANDLER, limits, warm=WARM)
-        self._heard: dict[Worker, deque[Message | Ended]] = {}
+        self._hired: set[Worker] = set()
+        self._heard: deque[Message | Ended] = deque()
 
     def close(self) -> None:
         """End all workers; more than once is fine."""
         self._pool.close()
+        self._hired.clear()
         self._heard.clear()
 
-    def hire(self, descriptor: int, settings: OpenSettings) -> Worker:
-        """Start a worker for a file."""
+    def hire(self, descriptor: int, settings: MediumSettings) -> Worker:
+        """Start a worker for a file.
+
+        Raises:
+            VidmodError: The system does not let it.
+        """
         # An opening of its own: workers must not share a position in the file.
-        source = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            worker = self._pool.fork(source, encode(settings), slots=_SLOTS, slot_bytes=_SLOT_BYTES)
-        finally:
-            os.close(source)
-        self._heard[worker] = deque()
+            source = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                worker = self._pool.fork(source, encode(settings), slots=_SLOTS, slot_bytes=_SLOT_BYTES)
+            finally:
+                os.close(source)
+        except OSError as exc:
+            raise VidmodError(f"{settings.name}: no process can be started to read it ({exc.strerror}).") from exc
+        self._hired.add(worker)
         return worker
 
     def dismiss(self, worker: Worker) -> None:
         """End a worker."""
         worker.kill("its file is done")
-        self._heard.pop(worker, None)
+        self._hired.discard(worker)
+        self._heard = deque(event for event in self._heard if event.worker is not worker)
 
-    def listen(self, worker: Worker) -> Message | Ended:
-        """Wait for what a worker says next; what others say meanwhile is kept."""
-        while not self._heard[worker]:
-            for event in self._pool.poll(_WAIT_SECONDS):
-                if event.worker in self._heard:
-                    self._heard[event.worker].append(event)
-        return self._heard[worker].popleft()
+    def gather(self, asked: Sequence[tuple[Clerk, Task]]) -> Iterator[tuple[int, Reply]]:
+        """Ask several at once, no one twice.
+
+        Yields:
+            Every reply with the place of its task in `asked`, as they come.
+
+        Raises:
+            SourceError: One of them cannot be done, or its worker did not survive it.
+        """
+        places: dict[Worker, tuple[int, Clerk]] = {}
+        for place, (clerk, task) in enumerate(asked):
+            clerk.worker.send(encode(task))
+            clerk.worker.expect(self.limits.chunk_seconds)
+            places[clerk.worker] = (place, clerk)
+        while places:
+            event = self._listen(places)
+            place, clerk = places[event.worker]
+            reply = clerk.understood(event)
+            if isinstance(reply, Noted | Rewritten | Probed | Heard | Formats):
+                event.worker.expect(None)
+                del places[event.worker]
+            else:
+                # Whoever gets on is not late.
+                event.worker.expect(self.limits.chunk_seconds)
+            if not isinstance(reply, Working | Noted):
+                yield place, reply
+
+    def _listen(self, workers: Container[Worker]) -> Message | Ended:
+        """Wait for what one of these says next; the end of any other is kept for when it is asked."""
+        while True:
+            for place, event in enumerate(self._heard):
+                if event.worker in workers:
+                    del self._heard[place]
+                    return event
+            self._heard += [event for event in self._pool.poll(_WAIT_SECONDS) if event.worker in self._hired]
 
 
 class Clerk:
@@ -97,8 +141,8 @@ class Clerk:
         self._office = office
         self._name = name
         self._limits = limits = office.limits
-        settings = OpenSettings(name=name, max_pixels=limits.max_pixels, max_streams=limits.max_streams)
-        self._worker = office.hire(descriptor, settings)
+        settings = MediumSettings(name=name, max_pixels=limits.max_pixels, max_streams=limits.max_streams)
+        self.worker = office.hire(descriptor, settings)
 
     def __enter__(self) -> Self:
         return self
@@ -106,7 +150,7 @@ class Clerk:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._office.dismiss(self._worker)
+        self._office.dismiss(self.worker)
 
     def probe(self) -> Probe:
         """What the headers claim.
@@ -118,8 +162,8 @@ class Clerk:
 
     def remember(self, rows: tuple[Covering, ...]) -> None:
         """Have it know what is covered."""
-        for start in range(0, len(rows), _ROWS):
-            list(self._ask(CoverTask(list(rows[start : start + _ROWS]))))
+        for start in range(0, len(rows), ROWS):
+            list(self._ask(CoverTask(list(rows[start : start + ROWS]))))
 
     def packets(self, track: VideoTrack) -> Iterator[tuple[int | None, int, str, bool]]:
         """Every packet of a stream: pts, bytes, the beginning of its SHA-256, and whether it gives a picture."""
@@ -127,13 +171,27 @@ class Clerk:
             if isinstance(reply, Packets):
                 yield from reply.rows
 
+    def other_packets(self) -> Iterator[OtherPacket]:
+        """Every packet of the streams that are no pictures."""
+        for reply in self._ask(ListOthersTask()):
+            if isinstance(reply, OtherPackets):
+                yield from reply.rows
+
     def pictures(self, task: VerifyTask) -> Iterator[tuple[int, float]]:
-        """Every picture of a stream: pts, and how far it is from being covered where it is to be."""
+        """Pictures of a stream: pts, and how far each is from being covered where it is to be."""
         for reply in self._ask(task):
             if isinstance(reply, Pictures):
                 yield from reply.rows
 
-    def rewrite(self, task: RewriteTask, descriptor: int, max_bytes: int) -> Iterator[Rewritten]:
+    def formats(self, track: VideoTrack) -> Formats:
+        """As what the file can be written.
+
+        Raises:
+            SourceError: It cannot be written at all.
+        """
+        return next(reply for reply in self._ask(FormatTask(track)) if isinstance(reply, Formats))
+
+    def rewrite(self, task: RewriteTask | ImageTask, descriptor: int, max_bytes: int) -> Iterator[Rewritten]:
         """Have the file written anew.
 
         Args:
@@ -146,45 +204,37 @@ class Clerk:
         """
         for reply in self._ask(task):
             if isinstance(reply, Written):
-                data = self._worker.image(reply.slot)
+                data = self.worker.image(reply.slot)
                 if reply.size > len(data) or reply.at + reply.size > max_bytes:
                     raise SourceError(f"{self._name}: the process that rewrites it wants to write too much.")
                 _write(descriptor, data[: reply.size], reply.at)
-                self._worker.release(reply.slot)
+                self.worker.release(reply.slot)
             elif isinstance(reply, Cut):
                 os.ftruncate(descriptor, min(max(reply.at, 0), os.fstat(descriptor).st_size))
             elif isinstance(reply, Rewritten):
                 yield reply
 
-    def _ask(self, task: Task) -> Iterator[Reply]:
-        """Every reply to a task.
+    def understood(self, event: Message | Ended) -> Reply:
+        """What it said.
 
         Raises:
-            SourceError: It cannot be done, or the worker did not survive it.
+            SourceError: That it cannot do it, or nonsense, or nothing more, ever.
+            OutputError: Nothing can be written.
         """
-        self._worker.send(encode(task))
-        while True:
-            # Whoever gets on is not late.
-            self._worker.expect(self._limits.chunk_seconds)
-            event = self._office.listen(self._worker)
-            if isinstance(event, Ended):
-                raise SourceError(f"{self._name}: the process that was at work on it was {event.detail}.")
-            reply = self._understood(event.payload)
-            if isinstance(reply, Noted | Rewritten | Probed | Failed):
-                self._worker.expect(None)
-            if isinstance(reply, Failed):
-                raise SourceError(reply.message)
-            if not isinstance(reply, Working | Noted):
-                yield reply
-            if isinstance(reply, Noted | Rewritten | Probed):
-                return
-
-    def _understood(self, payload: dict[str, Any]) -> Reply:
+        if isinstance(event, Ended):
+            raise SourceError(f"{self._name}: the process that was at work on it was {event.detail}.")
         try:
-            reply: Reply = decode(payload, ReplyType)
+            reply: Reply = decode(event.payload, ReplyType)
         except (ValueError, msgspec.ValidationError) as exc:
             raise SourceError(f"{self._name}: the process that was at work on it said what makes no sense.") from exc
+        if isinstance(reply, Failed):
+            self.worker.expect(None)
+            raise (OutputError if reply.kind == OutputError.__name__ else SourceError)(reply.message)
         return reply
+
+    def _ask(self, task: Task) -> Iterator[Reply]:
+        """Every reply to one task; see :meth:`Office.gather`."""
+        return (reply for _, reply in self._office.gather([(self, task)]))
 
 
 def _write(descriptor: int, data: memoryview, at: int) -> None:

@@ -16,7 +16,6 @@ from vidmod.tracking import FrameDetections, FrameRegions, Tracker, Tracking, Tr
 
 # What is found this close to where looking ended may go on.
 _EDGE_SECONDS = 0.25
-_FURTHER_SECONDS = 2.0
 _SHARE_COVERED = 0.9
 
 
@@ -28,7 +27,8 @@ class Covered:
         rows: Of every picture of which something is covered, in order.
         touched: When those are shown, [start, end) in the stream's time base, disjoint.
         tracks: For a timeline.
-        further: Where else to look, in seconds: what was found goes on to the edge of where was looked.
+        further: Where else to look, in seconds: what was found goes on to the edge of where was looked. Each is as
+            long as was wanted, up to the stream's ends.
     """
 
     rows: tuple[Covering, ...]
@@ -37,7 +37,7 @@ class Covered:
     further: tuple[Span, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Rules:
     """How it is decided.
 
@@ -61,7 +61,14 @@ class Rules:
     reach: float = 0.5
 
 
-def cover(samples: Sequence[Sample], size: tuple[int, int], time_base: Fraction, extent: Span, rules: Rules) -> Covered:
+def cover(
+    samples: Sequence[Sample],
+    size: tuple[int, int],
+    time_base: Fraction,
+    extent: Span,
+    rules: Rules,
+    ahead_seconds: float = 2.0,
+) -> Covered:
     """Decide what is covered.
 
     Args:
@@ -70,6 +77,7 @@ def cover(samples: Sequence[Sample], size: tuple[int, int], time_base: Fraction,
         time_base: Of the samples' pts.
         extent: From when to when the stream goes, in seconds.
         rules: What is wanted.
+        ahead_seconds: How far to look on where what is covered goes on.
     """
     recorder = TrackRecorder(time_base)
     regions: list[FrameRegions] = []
@@ -85,7 +93,24 @@ def cover(samples: Sequence[Sample], size: tuple[int, int], time_base: Fraction,
         rows,
         tuple(joined([(row.pts, ends[row.pts]) for row in rows])),
         tuple(track.as_json() for track in recorder.tracks()),
-        tuple(_further(regions, {row.pts for row in rows}, time_base, extent)),
+        # Further away than a reviewer's segments reach, nothing is covered.
+        ()
+        if rules.truth is not None
+        else tuple(_further(regions, {row.pts for row in rows}, time_base, extent, ahead_seconds)),
+    )
+
+
+def combined(found: Sequence[Covered]) -> Covered:
+    """All that was decided by one set of rules or another."""
+    rows: tuple[Covering, ...] = ()
+    for item in found:
+        rows = merged(rows, item.rows)
+    tracks = (track for item in found for track in item.tracks)
+    return Covered(
+        rows,
+        tuple(joined(sorted(span for item in found for span in item.touched))),
+        tuple({**track, "id": f"t{number}"} for number, track in enumerate(tracks, 1)),
+        tuple(union(span for item in found for span in item.further)),
     )
 
 
@@ -281,12 +306,14 @@ def joined(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     return found
 
 
-def _further(frames: Sequence[FrameRegions], hit: set[int], time_base: Fraction, extent: Span) -> Iterator[Span]:
+def _further(
+    frames: Sequence[FrameRegions], hit: set[int], time_base: Fraction, extent: Span, ahead_seconds: float
+) -> Iterator[Span]:
     """Where what is covered goes on to the edge of a run, if there is more of the stream."""
     edge = round(Fraction(_EDGE_SECONDS) / time_base)
     for start, end in joined([(frame.pts, frame.end_pts) for frame in frames]):
         first, last = to_seconds(start, time_base), to_seconds(end, time_base)
         if first > extent.start + 1e-3 and any(start <= pts < start + edge for pts in hit):
-            yield Span(max(extent.start, first - _FURTHER_SECONDS), first)
+            yield Span(max(extent.start, first - ahead_seconds), first)
         if last < extent.end - 1e-3 and any(end - edge <= pts < end for pts in hit):
-            yield Span(last, min(extent.end, last + _FURTHER_SECONDS))
+            yield Span(last, min(extent.end, last + ahead_seconds))

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import datetime
-import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from vidmod._version import __version__
+from vidmod.cuts import Cuts
 from vidmod.digest import Digest
 from vidmod.errors import (
     OutputError,
@@ -23,130 +21,57 @@ from vidmod.errors import (
     SourceUnreadableError,
     TimelineError,
     UsageError,
-    choose,
 )
 from vidmod.jobs import shown_name
-from vidmod.judging import judge
 from vidmod.media import Probe, VideoTrack, open_readable
-from vidmod.policy import Policy
-from vidmod.redacting.aside import Aside
+from vidmod.outputs import Aside, followed, is_special
 from vidmod.redacting.clerk import Clerk, Office
-from vidmod.redacting.covering import Covered, Rules, cover, end_pts, joined, merged, still_visible
-from vidmod.redacting.messages import Covering, RewriteTask, Rewritten, VerifyTask
-from vidmod.redacting.verifying import CopyError, Sent, check_packets, check_times, tolerance_of
-from vidmod.redaction import SHAPES, STYLES
+from vidmod.redacting.covering import Covered, combined, cover, end_pts, joined, merged, still_visible
+from vidmod.redacting.messages import (
+    Covering,
+    Heard,
+    ImageTask,
+    ListenTask,
+    ListTask,
+    Packets,
+    Pictures,
+    RewriteTask,
+    Rewritten,
+    Task,
+    VerifyTask,
+)
+from vidmod.redacting.naming import format_for
+from vidmod.redacting.result import Redaction
+from vidmod.redacting.settings import RedactSettings
+from vidmod.redacting.stills import verify_image
+from vidmod.redacting.verifying import (
+    CopyError,
+    Sent,
+    check_cuts,
+    check_others,
+    check_packets,
+    check_silence,
+    check_times,
+    cuts_of,
+    tolerance_of,
+)
+from vidmod.redacting.wanted import Wanted, exactly
 from vidmod.scanning import Progress, Scanner
-from vidmod.settings import ScanSettings
 from vidmod.targets import Targets
-from vidmod.timebase import Span, format_time, to_pts, to_seconds, union
-from vidmod.timeline import Json, Sample, Segment, Timeline
-from vidmod.tracking import Tracking
+from vidmod.timebase import Span, complement, format_time, to_pts, to_seconds, union
+from vidmod.timeline import Sample, Timeline
 
-SEGMENT_MODES = ("boxes", "slate")
-PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow")
-_WORST_CRF = 63
-# What a reviewer's segment may be off by, beyond what lies between two samples.
-_MARGIN_SECONDS = 0.25
+DOCUMENT_SUFFIX = ".redaction.json"
+# Where what was found goes on, it is followed so far, then twice as far, and so on.
+_AHEAD_SECONDS = 0.75
 # What still shows is covered once more, and then given up.
 _MOST_ROUNDS = 2
 # Beside what was covered, models look again.
 _BESIDE_SECONDS = 0.2
+# Shorter parts of it are not worth a worker's start.
+_LEAST_PART_SECONDS = 5
 # A redacted file that is so much larger than its source is none.
 _MOST_TIMES, _MOST_MORE_BYTES = 8, 256 << 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RedactSettings:
-    """How a file is redacted.
-
-    Attributes:
-        scan: How it is looked through, where no timeline says what is in it.
-        labels: What to cover; none for what the policy has covered.
-        style: `fill`, `mosaic` or `blur`. Only `fill` cannot be undone.
-        shape: `box` or `ellipse`.
-        margin: How much wider and higher than what was found a covered region is, as a share of its size.
-        segments: `boxes` covers what was found where it was found; `slate` the whole picture all the while.
-        crf, preset: Of the encoder; None for what fits the source.
-        full_reencode: Encode every picture, not only groups that have changed.
-        verify: Decode the output, compare it with the source, and look at it again.
-    """
-
-    scan: ScanSettings = field(default_factory=ScanSettings)
-    labels: Sequence[str] = ()
-    style: str = "fill"
-    shape: str = "box"
-    margin: float = 0.2
-    segments: str = "boxes"
-    crf: int | None = None
-    preset: str | None = None
-    full_reencode: bool = False
-    verify: bool = True
-
-    def __post_init__(self) -> None:
-        choose("style", self.style, STYLES)
-        choose("shape", self.shape, SHAPES)
-        choose("segments", self.segments, SEGMENT_MODES)
-        if self.preset is not None:
-            choose("preset", self.preset, PRESETS)
-        if self.crf is not None and not 0 <= self.crf <= _WORST_CRF:
-            raise UsageError(f"Invalid crf ({self.crf}). Use 0 (best) to {_WORST_CRF}.")
-        if not 0 <= self.margin <= 10:
-            raise UsageError(f"Invalid margin ({self.margin:g}). Use a share from 0 to 10, such as 0.2.")
-
-
-@dataclass(frozen=True, slots=True)
-class Redaction:
-    """What was done.
-
-    Attributes:
-        timeline: Of the source, with the tracks that were covered.
-        covered_pictures: Pictures of which something is covered.
-        written: How the file was written.
-        spans: When something is covered, in seconds.
-        checks: In words, what was verified; none if nothing was.
-        settings: How it was asked for.
-        output: The new file's `name`, `sha256` and `size_bytes`.
-    """
-
-    timeline: Timeline
-    covered_pictures: int
-    written: Rewritten
-    spans: tuple[Span, ...]
-    checks: tuple[str, ...]
-    settings: RedactSettings
-    output: Json
-
-    def as_document(self) -> Json:
-        """The JSON document that lies beside the output."""
-        source, settings, written = self.timeline.source, self.settings, self.written
-        text = "".join(self.timeline.dumps(compact=True))
-        policy = self.timeline.provenance["policy"]
-        return {
-            "schema": "vidmod.redaction/1",
-            "vidmod": __version__,
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "input": {key: source[key] for key in ("name", "sha256", "size_bytes")},
-            "output": self.output,
-            "timeline_sha256": hashlib.sha256(text.encode()).hexdigest(),
-            "policy_sha256": hashlib.sha256(json.dumps(policy, sort_keys=True).encode()).hexdigest(),
-            "labels": list(settings.labels),
-            "style": settings.style,
-            "shape": settings.shape,
-            "margin": settings.margin,
-            "segments": settings.segments,
-            "covered_pictures": self.covered_pictures,
-            "covered": [{"start_seconds": span.start, "end_seconds": span.end} for span in self.spans],
-            "written": {
-                "format": written.format,
-                "encoder": written.encoder,
-                "copied_packets": written.copied,
-                "encoded_pictures": written.encoded,
-                "fully_encoded_because": written.full,
-                "undecodable_pictures": written.lost,
-            },
-            "notes": list(written.notes),
-            "verified": list(self.checks),
-        }
 
 
 class Redactor:
@@ -159,6 +84,7 @@ class Redactor:
     def __init__(self, settings: RedactSettings, *, notify: Callable[[str], None] | None = None) -> None:
         self.settings = settings
         self._scanner = Scanner(settings.scan, notify=notify)
+        self._lookers: dict[tuple[str, ...], Scanner] = {}
         self._office = Office(settings.scan.limits)
 
     def __enter__(self) -> Redactor:
@@ -170,6 +96,8 @@ class Redactor:
     def close(self) -> None:
         """End the workers and release the models; more than once is fine."""
         self._office.close()
+        while self._lookers:
+            self._lookers.popitem()[1].close()
         self._scanner.close()
 
     def redact(
@@ -184,12 +112,14 @@ class Redactor:
 
         Args:
             source: A local file.
-            output: Where to write; what was there is replaced when the new file is whole and verified.
+            output: Where to write; what was there is replaced when the new file is whole and verified, and so is the
+                document beside it that says what was done, `OUTPUT.redaction.json`. Of a link that is the file
+                that it leads to.
             timeline: What is in the source, as a reviewer left it; None to scan it first.
             progress: Told what is being done, and how far that is, from 0 to 1.
 
         Raises:
-            SourceError: The source cannot be redacted.
+            SourceError: The source cannot be redacted, or it changed meanwhile.
             OutputError: The output cannot be written, or something still shows in it.
             TimelineError: The timeline is of another file.
         """
@@ -203,6 +133,30 @@ class Redactor:
     def scanner(self) -> Scanner:
         """What looks at whole files."""
         return self._scanner
+
+    def models_for(self, targets: Sequence[Targets]) -> tuple[str, ...]:
+        """Those models of which anything that they say matters; all if it is none."""
+        named = zip(self.settings.scan.models, self._scanner.manifests, strict=True)
+        found = [
+            name for name, item in named if any(targets_.wants(item.name, item.output.report) for targets_ in targets)
+        ]
+        return tuple(found or self.settings.scan.models)
+
+    def looker(self, models: tuple[str, ...]) -> Scanner:
+        """What looks at every picture of some spans, by these models."""
+        if models not in self._lookers:
+            settings = dataclasses.replace(
+                self.settings.scan,
+                models=models,
+                policy=self._scanner.policy,
+                sampling="all",
+                store=None,
+                stop_at=None,
+                start=None,
+                end=None,
+            )
+            self._lookers[models] = Scanner(settings, models_of=self._scanner)
+        return self._lookers[models]
 
     @property
     def office(self) -> Office:
@@ -223,7 +177,7 @@ def redact(
 
     Args:
         source: A local file.
-        output: Where to write; what was there is replaced when the new file is whole and verified.
+        output: Where to write; `OUTPUT.redaction.json` says what was done.
         timeline: What is in the source, as a reviewer left it; None to scan it first.
         progress: Told what is being done, and how far that is, from 0 to 1.
         notify: Told when weights have to be pulled.
@@ -235,6 +189,11 @@ def redact(
     """
     with Redactor(RedactSettings(**settings), notify=notify) as redactor:
         return redactor.redact(Path(source), Path(output), timeline=timeline, progress=progress)
+
+
+def document_path(output: Path) -> Path:
+    """Where it says what was done to an output."""
+    return output.with_name(output.name + DOCUMENT_SUFFIX)
 
 
 def _silent(_what: str, _share: float) -> None: ...
@@ -254,16 +213,24 @@ class _Job:
         self._redactor = redactor
         self._settings = redactor.settings
         self._source = source
-        self._output = output
+        self._output = followed(output)
+        self._document = document_path(self._output)
         self._given = timeline
         self._progress = progress
-        self._targets = self._chosen()
-        self._tracking = Tracking(margin=self._settings.margin)
+        scanner = redactor.scanner
+        self._wanted = Wanted(source, redactor.settings, scanner.policy, scanner.manifests, timeline)
         self._descriptor = open_readable(source)
+        self._before = os.fstat(self._descriptor)
         self._digest = Digest(source, self._descriptor)
         self._digest.start()
         self._base = Fraction(1)
+        self._extent = Span(0.0, 0.0)
         self._format: str | None = None
+        self._slates: list[Span] = []
+        self._written_as = ""
+        self._image = False
+        self._unlisted: tuple[str, ...] = ()
+        self._size = (0, 0)
         self._unseen: list[Span] = []
 
     def close(self) -> None:
@@ -272,20 +239,40 @@ class _Job:
 
     def run(self) -> Redaction:
         self._check_output()
-        timeline = self._looked_through()
-        covered, timeline = self._looked_closely(timeline)
-        with (
-            Aside(self._output) as aside,
-            Clerk(self._office, self._descriptor, shown_name(self._source)) as clerk,
-        ):
-            track = _track_of(clerk.probe(), timeline)
-            slated = self._slated(timeline, track)
+        with Clerk(self._office, self._descriptor, shown_name(self._source)) as clerk:
+            facts = clerk.probe()
+            self._choose_format(clerk, facts)
+            timeline = self._looked_through()
+            self._slates = self._wanted.slated(timeline)
+            covered, timeline = self._looked_closely(timeline)
+            return self._finished(clerk, facts, covered, timeline)
+
+    def _finished(self, clerk: Clerk, facts: Probe, covered: Covered, timeline: Timeline) -> Redaction:
+        """Write aside, verify, rename."""
+        with Aside(self._output) as aside:
+            track = _track_of(facts, timeline)
+            base = track.time_base
+            slated = [
+                (int(exactly(span.start) // base), to_pts(exactly(span.end), base))
+                for span in union([*self._slates, *self._unseen])
+            ]
             covered, written, checks = self._written(clerk, track, covered, slated, aside)
-            output = {"name": self._output.name, **aside.facts()}
-            aside.finish()
-        base = track.time_base
-        spans = [Span(to_seconds(start, base), to_seconds(end, base)) for start, end in (*covered.touched, *slated)]
-        return Redaction(timeline, written.drawn, written, tuple(union(spans)), checks, self._settings, output)
+            spans, muted = (
+                tuple(union(Span(to_seconds(start, base), to_seconds(end, base)) for start, end in rows))
+                for rows in ((*covered.touched, *slated), self._wanted.muted(covered, slated, base))
+            )
+            shown, cuts = () if self._cutting else spans, cuts_of(written, base)
+            name = os.fsencode(self._output.name).decode("utf-8", "replace")
+            output = {"name": name, **aside.facts()}
+            done = Redaction(timeline, written.drawn, written, shown, muted, checks, self._settings, output, cuts)
+            self._finish(aside, done)
+        return done
+
+    def _finish(self, aside: Aside, done: Redaction) -> None:
+        self._check_unchanged()
+        with Aside(self._document) as document:
+            document.write([json.dumps(done.as_document(), ensure_ascii=False, indent=2), "\n"])
+            aside.finish_with(document)
 
     def _written(
         self, clerk: Clerk, track: VideoTrack, covered: Covered, slated: Sequence[tuple[int, int]], aside: Aside
@@ -309,10 +296,11 @@ class _Job:
                 full = str(exc).partition(": ")[2].rstrip(".")
                 aside.empty()
                 continue
-            more = self._looked_again(covered, slated, track, aside)
+            more = self._looked_again(covered, slated, track, written, aside)
             rounds += 1
             if not more.rows:
-                return covered, written, (*checks, f"models find nothing more in what was covered (round {rounds})")
+                where = "beside what was cut" if self._cutting else "in what was covered"
+                return covered, written, (*checks, f"models find nothing more {where} (round {rounds})")
             if rounds == _MOST_ROUNDS:
                 seen = format_time(float(more.rows[0].pts * track.time_base))
                 raise OutputError(
@@ -326,34 +314,88 @@ class _Job:
             aside.empty()
 
     def _looked_again(
-        self, covered: Covered, slated: Sequence[tuple[int, int]], track: VideoTrack, aside: Aside
+        self,
+        covered: Covered,
+        slated: Sequence[tuple[int, int]],
+        track: VideoTrack,
+        written: Rewritten,
+        aside: Aside,
     ) -> Covered:
-        """What models still find in the output, around what was covered."""
+        """What models still find in the output, around what was covered, or on both sides of what was cut."""
         base = track.time_base
-        spans = [
-            Span(to_seconds(start, base) - _BESIDE_SECONDS, to_seconds(end, base) + _BESIDE_SECONDS)
-            for start, end in (*covered.touched, *slated)
+        cuts = cuts_of(written, base)
+        shown = [
+            Span(*(to_seconds(cuts.shifted(pts * base), Fraction(1)) for pts in row))
+            for row in (*covered.touched, *slated)
         ]
-        samples = self._dense(union(spans), aside.path, "looking again") if spans else {}
-        rules = self._rules()
-        found = still_visible([samples[pts] for pts in sorted(samples)], covered.rows, rules)
+        spans = [Span(row.start - _BESIDE_SECONDS, row.end + _BESIDE_SECONDS) for row in shown]
+        try:
+            samples = self._dense(union(spans), aside.path, "looking again") if spans else {}
+        except SourceError as exc:
+            raise OutputError(f"{self._output}: cannot be looked at again ({exc}).") from exc
+        samples = dict(_restored(sample, cuts, base) for sample in samples.values())
+        known = () if self._cutting else covered.rows
+        run = [samples[pts] for pts in sorted(samples)]
+        found: tuple[Covering, ...] = ()
+        for rules in self._wanted.rules():
+            found = merged(found, still_visible(run, known, rules))
         touched = [(row.pts, end_pts(samples[row.pts], base)) for row in found]
-        return Covered(tuple(found), tuple(joined(touched)), (), ())
+        return Covered(found, tuple(joined(touched)), (), ())
+
+    @property
+    def _cutting(self) -> bool:
+        return self._settings.segments == "cut"
 
     @property
     def _office(self) -> Office:
         return self._redactor.office
 
-    def _chosen(self) -> Targets:
-        policy = self._redactor.scanner.policy
-        labels = self._settings.labels
-        return Targets.of_labels(labels, policy) if labels else Targets.of_policy(policy)
-
     def _check_output(self) -> None:
+        """Find out before hours of work what would go wrong after them."""
         if not self._output.parent.is_dir():
             raise OutputError(f"{self._output}: there is no folder {self._output.parent}. Make it first.")
-        if self._output.exists() and (not self._output.is_file() or self._output.samefile(self._source)):
-            raise UsageError(f"{self._output}: cannot be replaced. Name another file than the source.")
+        for path in (self._output, self._document):
+            if is_special(path):
+                raise UsageError(f"{path}: is a folder, a pipe or a device, and cannot be replaced. Name a file.")
+            with Aside(path):
+                pass
+            if path.exists() and os.path.samestat(path.stat(), self._before):
+                raise UsageError(f"{path}: is the source, and cannot be replaced. Name another file than the source.")
+
+    def _check_unchanged(self) -> None:
+        """What was looked at is what was written.
+
+        Raises:
+            SourceUnreadableError: It may not be.
+        """
+        after, before = os.fstat(self._descriptor), self._before
+        named = after
+        # What was removed meanwhile cannot be mistaken for another file.
+        with contextlib.suppress(OSError):
+            named = self._source.stat()
+        unchanged = (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+        if not unchanged or not os.path.samestat(named, before):
+            raise self._changed()
+
+    def _changed(self) -> SourceUnreadableError:
+        return SourceUnreadableError(
+            f"{self._source}: changed while it was read; nothing was written. Redact it again when it is whole."
+        )
+
+    def _choose_format(self, clerk: Clerk, facts: Probe) -> None:
+        """As what to write, before any work that takes long.
+
+        Raises:
+            UsageError: The output's suffix promises something else.
+        """
+        track = next((row for row in facts.tracks if row.kind == "video"), None)
+        if track is None:
+            return
+        found = clerk.formats(track)
+        self._image, self._unlisted = found.image, facts.unlisted
+        if self._image and self._cutting:
+            raise UsageError("Invalid segments (cut). An image has nothing to cut; use boxes or slate.")
+        self._written_as = format_for(self._output, found.names, self._source)
 
     # Finding ------------------------------------------------------------------------------------
 
@@ -364,11 +406,11 @@ class _Job:
         if timeline.status == "unscannable" or not timeline.streams:
             raise SourceError(timeline.notes[0] if timeline.notes else f"{self._source}: cannot be scanned.")
         if timeline.source["sha256"] != self._digest.hexdigest():
+            if self._given is None:
+                raise self._changed()
             raise TimelineError(f"{self._source}: the timeline is of another file. Scan this one.")
-        labels = self._settings.labels
-        if self._given is not None and (unjudged := Targets.unjudged(labels, _policy_of(timeline))):
-            names = ", ".join(unjudged)
-            raise TimelineError(f"{self._source}: the timeline does not judge {names}. Leave it out, or judge it anew.")
+        if not timeline.coverage:
+            raise TimelineError(f"{self._source}: the timeline does not say what was looked at. Scan again.")
         if timeline.streams[0].kind != "video":
             raise SourceError(f"{self._source}: holds no video stream, only {timeline.streams[0].kind}.")
         return timeline
@@ -382,93 +424,36 @@ class _Job:
 
     def _looked_closely(self, timeline: Timeline) -> tuple[Covered, Timeline]:
         """Look at every picture around what was found, and further while it goes on; what is covered."""
-        extent = Span(timeline.coverage[0].start_seconds, timeline.coverage[-1].end_seconds)
+        extent = self._extent = Span(timeline.coverage[0].start_seconds, timeline.coverage[-1].end_seconds)
         video = timeline.streams[0].video
         base = self._base = Fraction(video["time_base"])
         self._format = timeline.source["format"]
         turned = video["rotation"] in (90, -90)
-        size = (video["height"], video["width"]) if turned else (video["width"], video["height"])
-        rules = self._rules()
+        size = self._size = (video["height"], video["width"]) if turned else (video["width"], video["height"])
         samples: dict[int, Sample] = {}
-        further = tuple(self._stretches(timeline))
-        covered = Covered((), (), (), ())
+        further = tuple(self._wanted.stretches(timeline))
+        covered, ahead = Covered((), (), (), ()), _AHEAD_SECONDS
         # It ends: every round sees pictures that none before it has seen.
-        while wanted := _clipped(further, extent):
+        while wanted := [part for span in _clipped(further, extent) for part in complement(self._slates, span)]:
             known = len(samples)
             samples.update(self._dense(wanted, self._source, "looking closely"))
             if len(samples) == known:
                 break
-            covered = cover([samples[pts] for pts in sorted(samples)], size, base, extent, rules)
-            further = covered.further
+            run = [samples[pts] for pts in sorted(samples)]
+            covered = combined([cover(run, size, base, extent, rules, ahead) for rules in self._wanted.rules()])
+            further, ahead = covered.further, 2 * ahead
         return covered, dataclasses.replace(timeline, tracks=covered.tracks)
-
-    def _rules(self) -> Rules:
-        return Rules(
-            targets=self._targets,
-            tracking=self._tracking,
-            slate=self._settings.segments == "slate",
-            truth=None if self._given is None else tuple(self._accepted()),
-            drawn=() if self._given is None else self._given.tracks,
-            scanned=() if self._given is None else judge(self._given, _policy_of(self._given)).segments,
-            reach=self._reach,
-        )
-
-    def _stretches(self, timeline: Timeline) -> list[Span]:
-        if self._given is None:
-            return self._targets.stretches(timeline)
-        spans, reach = [], self._reach
-        for row in self._accepted():
-            before, after = row.start_seconds - reach, row.end_seconds + reach
-            if self._has_boxes(row):
-                spans.append(Span(before, after))
-            else:  # its inside is covered anyway
-                spans += [Span(before, row.start_seconds), Span(row.end_seconds, after)]
-        spans += [Span(row["start_seconds"], row["end_seconds"]) for row in timeline.tracks]
-        return union(spans)
-
-    @property
-    def _reach(self) -> float:
-        """How far a scan's borders may be off, in seconds."""
-        sampling = {} if self._given is None else self._given.provenance.get("sampling", {})
-        return float(sampling.get("max_gap_seconds") or 0.0) + _MARGIN_SECONDS
-
-    def _accepted(self) -> list[Segment]:
-        """A reviewer's segments that are to be covered."""
-        names = {category.name for category in self._targets.categories}
-        segments = () if self._given is None else self._given.segments
-        labels = {name.rpartition(".")[2] for name in self._settings.labels}
-        return [row for row in segments if row.stream is None and (row.category in names or labels & set(row.labels))]
-
-    def _has_boxes(self, segment: Segment) -> bool:
-        """Whether a scan found something in a segment that can be covered where it is."""
-        assert self._given is not None
-        return any(
-            self._targets.boxes(sample.predictions)
-            for sample in self._given.samples
-            if sample.time_seconds < segment.end_seconds and segment.start_seconds < sample.end_seconds
-        )
-
-    def _slated(self, timeline: Timeline, track: VideoTrack) -> list[tuple[int, int]]:
-        """When the whole picture is covered, whatever it shows, [start, end) in the track's time base.
-
-        What nobody has seen, and a reviewer's segments in which there is no box to cover: nobody needs to look there.
-        """
-        spans = [Span(row.start_seconds, row.end_seconds) for row in timeline.coverage if row.state != "analysed"]
-        spans += [Span(row.start_seconds, row.end_seconds) for row in self._accepted() if not self._has_boxes(row)]
-        spans += self._unseen
-        base = track.time_base
-        return [(int(_fraction(span.start) // base), to_pts(_fraction(span.end), base)) for span in union(spans)]
 
     def _dense(self, spans: Sequence[Span], path: Path, what: str) -> dict[int, Sample]:
         """Every picture that is shown in some spans, in seconds, by its pts in the source's time base."""
-        wanted = tuple((_fraction(span.start), _fraction(span.end)) for span in spans)
-        settings = dataclasses.replace(
-            self._settings.scan, sampling="all", spans=wanted, store=None, stop_at=None, start=None, end=None
-        )
-        with Scanner(settings, models_of=self._redactor.scanner) as scanner:
-            found = scanner.scan(path, progress=self._scanning(what))
+        wanted = tuple((exactly(span.start), exactly(span.end)) for span in spans)
+        models = self._redactor.models_for([rules.targets for rules in self._wanted.rules()])
+        found = self._redactor.looker(models).scan(path, spans=wanted, progress=self._scanning(what))
+        if path == self._source and found.source["sha256"] != self._digest.hexdigest():
+            raise self._changed()
         if not found.streams:
-            raise OutputError(f"{path}: cannot be looked at again. {' '.join(found.notes)}")
+            shown = self._source if path == self._source else self._output
+            raise OutputError(f"{shown}: cannot be looked at again. {' '.join(found.notes)}")
         self._unseen += [
             Span(row.start_seconds, row.end_seconds) for row in found.coverage if row.state == "undecodable"
         ]
@@ -490,21 +475,49 @@ class _Job:
         full: str | None,
     ) -> Rewritten:
         clerk.remember(covered.rows)
+        if self._image:
+            return self._write_image(clerk, track, covered, slated, aside)
+        beyond = self._wanted.beyond_account(track, self._extent)
         task = RewriteTask(
             track=track,
-            touched=list(covered.touched),
-            slated=list(slated),
+            touched=[] if self._cutting else [*covered.touched, *beyond],
+            slated=[] if self._cutting else list(slated),
+            cuts=_all_of(covered, slated, beyond) if self._cutting else [],
+            muted=self._wanted.muted(covered, slated, track.time_base),
+            keep=sorted(self._settings.keep),
             style=self._settings.style,
             shape=self._settings.shape,
             crf=self._settings.crf,
             preset=self._settings.preset,
             full=full is not None,
-            threads=self._settings.scan.workers or len(os.sched_getaffinity(0)),
+            threads=self._workers,
         )
-        most = os.fstat(self._descriptor).st_size * _MOST_TIMES + _MOST_MORE_BYTES
         self._progress("writing", 0.0)
-        written = next(iter(clerk.rewrite(task, aside.descriptor, most)))
+        written = next(iter(clerk.rewrite(task, aside.descriptor, self._most_bytes)))
+        # Where a packet did not fit, it is another format after all.
+        format_for(self._output, [written.format], self._source)
         return written if full is None else msgspec.structs.replace(written, full=full)
+
+    def _write_image(
+        self, clerk: Clerk, track: VideoTrack, covered: Covered, slated: Sequence[tuple[int, int]], aside: Aside
+    ) -> Rewritten:
+        task = ImageTask(
+            track=track,
+            format=self._written_as,
+            touched=list(covered.touched),
+            slated=list(slated),
+            style=self._settings.style,
+            shape=self._settings.shape,
+            crf=self._settings.crf,
+        )
+        self._progress("writing", 0.0)
+        written = next(iter(clerk.rewrite(task, aside.descriptor, self._most_bytes)))
+        left_out = [f"left out: {what}" for what in self._unlisted]
+        return msgspec.structs.replace(written, notes=[*written.notes, *left_out])
+
+    @property
+    def _most_bytes(self) -> int:
+        return os.fstat(self._descriptor).st_size * _MOST_TIMES + _MOST_MORE_BYTES
 
     # Verifying ----------------------------------------------------------------------------------
 
@@ -523,18 +536,57 @@ class _Job:
             OutputError: It is not what it should be.
         """
         self._progress("verifying", 0.0)
-        with Clerk(self._office, aside.descriptor_for_reading(), f"{shown_name(self._output)} (redacted)") as reader:
-            facts = reader.probe()
+        with contextlib.ExitStack() as stack:
+            descriptor, readers_name = aside.descriptor_for_reading(), f"{shown_name(self._output)} (redacted)"
+            readers = [
+                stack.enter_context(Clerk(self._office, descriptor, readers_name)) for _ in range(self._workers + 1)
+            ]
+            if self._image:
+                clerks = clerk, readers[0]
+                return verify_image(self._output, clerks, track, covered, slated, written, self._size, self._settings)
+            facts = readers[0].probe()
             mine = next((row for row in facts.tracks if row.kind == "video"), None)
             if mine is None or len(facts.tracks) != 1:
                 raise OutputError(f"{self._output}: {len(facts.tracks)} picture streams were written, not one.")
-            reader.remember(_rebased(covered.rows, track, mine))
+            rows = () if self._cutting else _rebased(covered.rows, track, mine)
             factor = track.time_base / mine.time_base
-            whole = [(round(start * factor), round(end * factor)) for start, end in slated]
-            task = VerifyTask(track=mine, slated=whole, style=self._settings.style, shape=self._settings.shape)
-            deviations = {pts * mine.time_base: level for pts, level in reader.pictures(task)}
-            theirs = [Sent(track.time_base, *row) for row in clerk.packets(track) if row[0] is not None]
-            ours = [Sent(mine.time_base, *row) for row in reader.packets(mine) if row[0] is not None]
+            whole = [(round(start * factor), round(end * factor)) for start, end in slated if not self._cutting]
+            asked: list[tuple[Clerk, Task]] = [(clerk, ListTask(track)), (readers[-1], ListTask(mine))]
+            ends = self._parts(mine)
+            for reader, start, end in zip(readers, [None, *ends], [*ends, None], strict=False):
+                reader.remember(rows)
+                task = VerifyTask(
+                    track=mine,
+                    start=start,
+                    end=end,
+                    slated=whole,
+                    style=self._settings.style,
+                    shape=self._settings.shape,
+                )
+                asked.append((reader, task))
+            muted = self._wanted.muted(covered, slated, track.time_base)
+            if muted:
+                listener = stack.enter_context(Clerk(self._office, descriptor, readers_name))
+                asked.append((listener, ListenTask(time_base=str(track.time_base), muted=muted)))
+            heard: list[tuple[int, float, float, int]] = []
+            listed: tuple[list[Sent], list[Sent]] = ([], [])
+            deviations: dict[Fraction, float] = {}
+            for place, reply in self._office.gather(asked):
+                if isinstance(reply, Packets):
+                    base = (track, mine)[place].time_base
+                    listed[place].extend(Sent(base, *row) for row in reply.rows if row[0] is not None)
+                elif isinstance(reply, Heard):
+                    heard = reply.rows
+                elif isinstance(reply, Pictures):
+                    deviations.update((pts * mine.time_base, level) for pts, level in reply.rows)
+            theirs, ours = listed
+            if self._cutting:
+                cuts, sent = _all_of(covered, slated, self._wanted.beyond_account(track, self._extent)), (theirs, ours)
+                return self._verified_cut(clerk, readers[0], track, cuts, written, sent, set(deviations))
+        unmet = {row.pts * mine.time_base for row in rows} - deviations.keys()
+        if len(unmet) > written.lost and self._format != "avi":
+            lost_at = format_time(float(min(unmet)))
+            raise OutputError(f"{self._output}: {len(unmet)} pictures to be covered are not in it ({lost_at}).")
         worst = max(deviations.values(), default=0.0)
         if worst > tolerance_of(written.encoder, self._settings.crf):
             at = next(time for time, level in deviations.items() if level == worst)
@@ -543,7 +595,57 @@ class _Job:
         name = str(self._output)
         checks.append(check_times(name, theirs, set(deviations), written, timed=self._format != "avi"))
         checks.append(check_packets(name, theirs, ours, track.time_base, written))
+        if muted:
+            seconds = float(sum(end - start for start, end in muted) * track.time_base)
+            checks.append(check_silence(name, heard, seconds))
         return tuple(checks)
+
+    @property
+    def _workers(self) -> int:
+        return self._settings.scan.workers or len(os.sched_getaffinity(0))
+
+    def _parts(self, track: VideoTrack) -> list[int]:
+        """Where to part a stream so that each worker has as much to decode, in pts."""
+        length = (track.declared_end_pts or 0) * track.time_base
+        count = min(self._workers, int(length / _LEAST_PART_SECONDS))
+        return [to_pts(length * place / count, track.time_base) for place in range(1, count)]
+
+    def _verified_cut(
+        self,
+        clerk: Clerk,
+        reader: Clerk,
+        track: VideoTrack,
+        asked: Sequence[tuple[int, int]],
+        written: Rewritten,
+        sent: tuple[Sequence[Sent], Sequence[Sent]],
+        shown: Collection[Fraction],
+    ) -> tuple[str, ...]:
+        """Hold a file of which something was cut against its source.
+
+        Raises:
+            OutputError: It is not what remains of it.
+        """
+        name, (theirs, ours) = str(self._output), sent
+        cuts = check_cuts(name, theirs, asked, track.time_base, written)
+        return (
+            f"{len(shown)} pictures decoded, {len(cuts.spans)} cuts of {float(cuts.length):.3f} s in all",
+            check_times(name, theirs, shown, written, timed=self._format != "avi", cuts=cuts),
+            check_packets(name, theirs, ours, track.time_base, written, cuts),
+            check_others(name, clerk.other_packets(), reader.other_packets(), written, cuts),
+        )
+
+
+def _all_of(
+    covered: Covered, slated: Sequence[tuple[int, int]], beyond: Sequence[tuple[int, int]]
+) -> list[tuple[int, int]]:
+    """When anything is to be covered at all."""
+    return joined(sorted((*covered.touched, *slated, *beyond)))
+
+
+def _restored(sample: Sample, cuts: Cuts, base: Fraction) -> tuple[int, Sample]:
+    """A sample of the output, at its picture's time in the source."""
+    pts = round(cuts.restored(sample.pts * base) / base)
+    return pts, dataclasses.replace(sample, pts=pts, time_seconds=to_seconds(pts, base))
 
 
 def _track_of(facts: Probe, timeline: Timeline) -> VideoTrack:
@@ -552,10 +654,6 @@ def _track_of(facts: Probe, timeline: Timeline) -> VideoTrack:
     if track is None:
         raise SourceUnreadableError("The file is not what it was when it was scanned. Scan it again.")
     return track
-
-
-def _policy_of(timeline: Timeline) -> Policy:
-    return Policy.from_document(timeline.provenance["policy"], "timeline")
 
 
 def _rebased(rows: Sequence[Covering], theirs: VideoTrack, mine: VideoTrack) -> tuple[Covering, ...]:
@@ -570,7 +668,3 @@ def _clipped(spans: Sequence[Span], extent: Span) -> list[Span]:
         if span.end > extent.start and span.start < extent.end
     ]
     return union(rows)
-
-
-def _fraction(seconds: float) -> Fraction:
-    return Fraction(round(seconds * 1_000_000), 1_000_000)

@@ -14,7 +14,7 @@ Nothing here decodes, encodes or opens anything: planes and samples are numpy ar
 
 from vidmod.redaction.planes import FORMATS, Component, Plane, PlaneLayout
 from vidmod.redaction.regions import SHAPES, Orientation, Region, find_region, stored_boxes
-from vidmod.redaction.sound import mute
+from vidmod.redaction.sound import SILENT_PEAK, mute
 from vidmod.redaction.styles import (
     BLACK,
     SLATE,
@@ -35,6 +35,7 @@ __all__ = [
     "BLACK",
     "FORMATS",
     "SHAPES",
+    "SILENT_PEAK",
     "SLATE",
     "STYLES",
     "TOLERANCE",

@@ -12,7 +12,11 @@ import numpy.typing as npt
 from vidmod.errors import UsageError
 from vidmod.timebase import Span
 
-__all__ = ["mute"]
+__all__ = ["SILENT_PEAK", "mute"]
+
+# What is no louder than that, of full scale, counts as silent after encoding and decoding: -60 dB, above what 16 bits
+# and a decoder's dither leave of silence (AC-3: 1e-5), below what is heard beside speech.
+SILENT_PEAK: Final = 1e-3
 
 # FFmpeg's sample formats u8, s16, s32, flt, dbl, planar or packed, with the sample that is silent.
 _SILENCE: Final = {"uint8": 128, "int16": 0, "int32": 0, "float32": 0, "float64": 0}

@@ -11,9 +11,8 @@ import os
 import select
 import time
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Self
 
+from vidmod.closing import Closing
 from vidmod.containment import Limits
 from vidmod.errors import VidmodError
 from vidmod.workers.endings import Death
@@ -27,7 +26,7 @@ _PATIENCE_SECONDS = 2.0
 _LONGEST_WAIT_SECONDS = 60.0
 
 
-class Pool:
+class Pool(Closing):
     """Starts workers and listens to them. A context manager, for use by one thread.
 
     Nothing of a worker can stop or crash this process: no method waits for one, memory for what
@@ -49,14 +48,6 @@ class Pool:
         self._reaping: dict[int, int] = {}
         self._launcher = Launcher(handler, warm, dataclasses.asdict(limits))
         self._launcher.flush()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __del__(self) -> None:
         with contextlib.suppress(Exception):

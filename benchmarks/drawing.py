@@ -1,7 +1,7 @@
 """What covering costs: milliseconds for each 1080p frame, by style, shape and format, beside an RGB round trip.
 
-    python benchmarks/redaction.py
-    python benchmarks/redaction.py --size 200 --rounds 50
+    python benchmarks/drawing.py
+    python benchmarks/drawing.py --size 200 --rounds 50
 
 Draws one square box in the middle of a frame of noise, over and over, by `vidmod.redaction.cover`, and measures what
 a verifier pays (`deviation`) and a slate costs. The round trip is what drawing in RGB would cost before anything is
