@@ -1,6 +1,7 @@
 """How well each tracker covers what a detector finds, when it looks seldom and misses much.
 
-    python benchmarks/tracking.py [--seed S] [--clips N] [--peers-python PEERS/bin/python] [--mot15 FOLDER]
+    python benchmarks/tracking.py [--seed S] [--clips N] [--peers-python PEERS/bin/python]
+                                [--mot15 FOLDER | --recorded FILE]
 
 Simulated truth: 1280x720 at 30 frames per second, ten seconds for each clip. Things cross each other, enter and
 leave, come closer and go away, are fast, wander about, and pass behind pillars. The simulated detector errs on
@@ -29,6 +30,9 @@ is covered.
 `--mot15 FOLDER` takes pedestrians instead, and what a real detector said of them: TUD-Campus and TUD-Stadtmitte
 from MOT15, as in the folder `motmetrics/data` of the package motmetrics. The boxes there come without scores, and
 from a tracker with gaps; what they never hold, nobody covers.
+
+`--recorded FILE` takes what the real detector says of every frame of the films of `covering.py`, which wrote the file.
+There every frame in which anything shows of a thing counts, however little.
 
 The peers' environment: `python -m venv PEERS`, then `PEERS/bin/pip install trackers motmetrics`. Without it, there
 are no lines for ByteTrack. The simulation takes some three minutes with peers, MOT15 half a minute.
@@ -247,6 +251,19 @@ def read_mot15(folder: Path) -> list[Clip]:
     The format has no pictures' sizes; both films are 640x480 at 25 frames per second (motchallenge.net).
     """
     return [_read_film(folder / name) for name in ("TUD-Campus", "TUD-Stadtmitte")]
+
+
+def read_recorded(path: Path) -> list[Clip]:
+    """Return the films of which `covering.py` has recorded what the real detector says."""
+    return [_recorded(film) for film in json.loads(path.read_text("utf-8")).values()]
+
+
+def _recorded(film: Mapping[str, Any]) -> Clip:
+    truth: list[dict[int, Box]] = [
+        {int(thing): (box[0], box[1], box[2], box[3]) for thing, box in boxes.items()} for boxes in film["truth"]
+    ]
+    found = [[Found(row["label"], row["score"], tuple(row["box"])) for row in rows] for rows in film["found"]]
+    return Clip(film["width"], film["height"], film["rate"], truth, found)
 
 
 def _read_film(folder: Path) -> Clip:
@@ -481,6 +498,7 @@ def main() -> None:
     parser.add_argument("--strides", type=int, nargs="*", default=STRIDES)
     parser.add_argument("--dropouts", type=float, nargs="*", default=DROPOUTS)
     parser.add_argument("--mot15", type=Path, help="the folder motmetrics/data")
+    parser.add_argument("--recorded", type=Path, help="what covering.py has recorded of the real detector")
     parser.add_argument("--peers-python", default="", help="interpreter of an environment with `trackers`")
     parser.add_argument("--be-bytetrack", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -488,8 +506,13 @@ def main() -> None:
         _be_bytetrack()
         return
     seeds = range(arguments.clips)
-    clips = read_mot15(arguments.mot15) if arguments.mot15 else [simulate((arguments.seed, one)) for one in seeds]
-    print(f"{'MOT15 TUD' if arguments.mot15 else f'Simulated, seed {arguments.seed}'}: {len(clips)} clips\n")
+    if arguments.mot15:
+        name, clips = "MOT15 TUD", read_mot15(arguments.mot15)
+    elif arguments.recorded:
+        name, clips = "The real detector", read_recorded(arguments.recorded)
+    else:
+        name, clips = f"Simulated, seed {arguments.seed}", [simulate((arguments.seed, one)) for one in seeds]
+    print(f"{name}: {len(clips)} clips\n")
     if not arguments.peers_python:
         print("ByteTrack: not installed (no --peers-python)\n")
     print("| stride | dropout | tracker | leaks | tracks | longest | over-mask | jitter (%) |\n" + "|---" * 8 + "|")

@@ -1,10 +1,10 @@
 """Evolve harmless pictures that the moderation models react to.
 
 Nobody should need explicit media to test a moderation engine. A 14 x 14 grid of colours, blown up smoothly,
-is enough to make open_nsfw sure of itself, and a drawn cartoon is enough for NudeNet to report a face. Both
-are found here by antithetic evolution strategies (Salimans et al., 2017, https://arxiv.org/abs/1703.03864):
-try a random change and its opposite, look which scores better, step that way. No gradient is needed, only
-the model's answers.
+is enough to make open_nsfw sure of itself, a drawn cartoon is enough for NudeNet to report a face, and a disc of
+10 x 10 colours is enough for a body part. All are found here by antithetic evolution strategies (Salimans et
+al., 2017, https://arxiv.org/abs/1703.03864): try a random change and its opposite, look which scores better, step
+that way. No gradient is needed, only the model's answers.
 
 Each candidate is scored through what a film does to it: another zoom and position, the softness of video
 compression, another exposure, and the model's own preprocessing, JPEG included. Without that a grid reaches
@@ -12,6 +12,7 @@ compression, another exposure, and the model's own preprocessing, JPEG included.
 
     python samples/evolve.py --weights open-nsfw.onnx --seed 1
     python samples/evolve.py --weights 320n.onnx --target face --seed 1
+    python samples/evolve.py --weights 320n.onnx --target disc --seed 1
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ if not __package__:  # started as a script: the repository is not on the path
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from samples import faces
-from samples.patterns import GRID_SIDE, enlarge, to_pixels
+from samples.patterns import DISC_SIDE, GRID_SIDE, disc_sprite, enlarge, stamp_disc, to_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,21 +123,39 @@ def recompressed(picture: Image, quality: int) -> Image:
 
 # --- NudeNet --------------------------------------------------------------------------------------------
 
-FACE_FEMALE = 1  # NudeNet's class number
+FACE_FEMALE, BREAST = 1, 3  # NudeNet's class numbers
+
+
+def _backdrop(rng: np.random.Generator) -> Image:
+    """Something soft to draw on. 320 x 180 RGB."""
+    backdrop = enlarge(rng.uniform(0, 255, (5, 6, 3)).astype(np.float32), 320, 180, zoom=rng.uniform(1, 4))
+    return to_pixels(backdrop * np.float32(0.6) + np.float32(50))
+
+
+def _filmed(frame: Image, rng: np.random.Generator) -> Image:
+    """Soft and compressed, as films are."""
+    softness = rng.uniform(0, 1.2)
+    if softness > 0.3:
+        frame = np.asarray(cv2.GaussianBlur(frame, (0, 0), softness), np.uint8)
+    return recompressed(frame, int(rng.integers(30, 95)))
 
 
 def staged(look: Floats, rng: np.random.Generator) -> tuple[Image, faces.Box]:
     """Draw a face somewhere in front of something, soft and compressed. 320 x 180 RGB, and its box."""
-    backdrop = enlarge(rng.uniform(0, 255, (5, 6, 3)).astype(np.float32), 320, 180, zoom=rng.uniform(1, 4))
-    frame = to_pixels(backdrop * np.float32(0.6) + np.float32(50))
+    frame = _backdrop(rng)
     height = float(rng.uniform(50, 120))
     reach = height / 2
     centre = (float(rng.uniform(reach, 320 - reach)), float(rng.uniform(reach, 180 - 0.8 * reach)))
     faces.stamp(frame, faces.sprite(look, 64), centre, height)
-    softness = rng.uniform(0, 1.2)
-    if softness > 0.3:
-        frame = np.asarray(cv2.GaussianBlur(frame, (0, 0), softness), np.uint8)
-    return recompressed(frame, int(rng.integers(30, 95))), faces.head_box(look, centre, height)
+    return _filmed(frame, rng), faces.head_box(look, centre, height)
+
+
+def _boxed_batch(stages: list[tuple[Image, faces.Box]]) -> Floats:
+    """Pictures as NudeNet wants them: n x 3 x 320 x 320."""
+    batch = np.zeros((len(stages), 3, 320, 320), np.float32)
+    for row, (frame, _) in zip(batch, stages, strict=True):
+        row[:, :180] = frame.transpose(2, 0, 1) / np.float32(255)
+    return batch
 
 
 def overlap(boxes: Floats, box: faces.Box) -> Floats:
@@ -159,15 +178,44 @@ def face_scores(model: Callable[[Floats], Floats], looks: Floats, shows: list[in
         float32 [n, 3]: the best face's score, its overlap with the drawn box, the best score of other labels.
     """
     stages = [staged(look, np.random.default_rng(show)) for look, show in zip(looks, shows, strict=True)]
-    batch = np.zeros((len(stages), 3, 320, 320), np.float32)
-    for row, (frame, _) in zip(batch, stages, strict=True):
-        row[:, :180] = frame.transpose(2, 0, 1) / np.float32(255)
     found = []
-    for answer, (_, box) in zip(model(batch), stages, strict=True):
+    for answer, (_, box) in zip(model(_boxed_batch(stages)), stages, strict=True):
         best = int(answer[4 + FACE_FEMALE].argmax())
         others = np.delete(answer[4:], FACE_FEMALE, 0).max()
         found.append((answer[4 + FACE_FEMALE, best], overlap(answer[:4, [best]].T, box)[0], others))
     return np.array(found, np.float32)
+
+
+def staged_disc(values: Floats, rng: np.random.Generator) -> tuple[Image, faces.Box]:
+    """Draw a disc of colours somewhere in front of something, soft and compressed. 320 x 180 RGB, and its box."""
+    frame = _backdrop(rng)
+    height = float(rng.uniform(65, 140))
+    reach = height / 2
+    centre = (float(rng.uniform(reach, 320 - reach)), float(rng.uniform(reach, 180 - reach)))
+    stamp_disc(frame, disc_sprite(values, 48), centre, height)
+    box = (centre[0] - reach, centre[1] - reach, centre[0] + reach, centre[1] + reach)
+    return _filmed(frame, rng), box
+
+
+def disc_scores(model: Callable[[Floats], Floats], grids: Floats, shows: list[int]) -> Floats:
+    """Score discs of colours, like `face_scores`; a fourth column is the best score of boxes that overlap by half."""
+    stages = [staged_disc(values, np.random.default_rng(show)) for values, show in zip(grids, shows, strict=True)]
+    found = []
+    for answer, (_, box) in zip(model(_boxed_batch(stages)), stages, strict=True):
+        scores, others = answer[4 + BREAST], np.delete(answer[4:], BREAST, 0).max()
+        best, shared = int(scores.argmax()), overlap(answer[:4].T, box)
+        found.append((scores[best], shared[best], others, (scores * (shared > 0.5)).max()))
+    return np.array(found, np.float32)
+
+
+def disc_value(found: Floats) -> Floats:
+    """What a disc is worth: sure where it is drawn, from the first hint on, and nothing else besides."""
+    return np.asarray(
+        np.minimum(log_odds(found[:, 3]), 1.2)
+        + 12 * np.minimum(found[:, 1], 0.92)
+        - 6 * np.maximum(found[:, 2] - 0.15, 0),
+        np.float32,
+    )
 
 
 def face_value(found: Floats) -> Floats:
@@ -289,20 +337,42 @@ def find_face(args: argparse.Namespace) -> Floats:
     return look
 
 
+def find_disc(args: argparse.Namespace) -> Floats:
+    """Evolve a disc of colours for NudeNet and print how it holds up."""
+    model, rng = load(args.weights, args.threads), np.random.default_rng(args.seed)
+    start = np.clip(0.5 + 0.15 * rng.standard_normal(DISC_SIDE**2 * 3), 0, 1).astype(np.float32)
+    values = evolve(
+        start if args.start is None else from_text(args.start.read_text(encoding="ascii")),
+        lambda grids, shows: disc_value(disc_scores(model, grids, shows)),
+        steps=args.steps or 1500,
+        pairs=args.pairs,
+        sigma=0.08,
+        rate=args.rate,
+        rng=rng,
+    )
+    values = (np.round(values * 255) / 255).astype(np.float32)
+    held_out = range(10**9, 10**9 + 512, 16)
+    trials = [disc_scores(model, np.stack([values] * 16), [seed + k for k in range(16)]) for seed in held_out]
+    for name, column in zip(("disc", "overlap", "other labels"), np.concatenate(trials).T, strict=False):
+        report(name, column)
+    return values
+
+
 def main() -> None:
     """Parse, search, print."""
     parser = argparse.ArgumentParser(description="Evolve harmless pictures that moderation models react to.")
     parser.add_argument("--weights", type=Path, required=True, help="open-nsfw.onnx or 320n.onnx")
-    parser.add_argument("--target", choices=("nsfw", "face"), default="nsfw")
+    parser.add_argument("--target", choices=("nsfw", "face", "disc"), default="nsfw")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--steps", type=int, help="default: 1500 for nsfw, 200 for face")
+    parser.add_argument("--steps", type=int, help="default: 1500 for nsfw and disc, 200 for face")
     parser.add_argument("--pairs", type=int, default=16)
-    parser.add_argument("--rate", type=float, default=0.02, help="step size, for nsfw")
+    parser.add_argument("--rate", type=float, default=0.02, help="step size, for nsfw and disc")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--start", type=Path, help="go on from this result instead of from noise")
     parser.add_argument("-o", "--output", type=Path, help="also write the result here")
     args = parser.parse_args()
-    found = as_text(find_nsfw(args) if args.target == "nsfw" else find_face(args))
+    find = {"nsfw": find_nsfw, "face": find_face, "disc": find_disc}[args.target]
+    found = as_text(find(args))
     print("\n".join(textwrap.wrap(found, 100)))
     if args.output is not None:
         args.output.write_text(found + "\n", encoding="ascii")

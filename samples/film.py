@@ -18,13 +18,12 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from numpy.typing import NDArray
 
-from samples.plans import TICKS, FacePass, Plan, Stretch, overlay
+from samples.plans import TICKS, Plan, Stretch, overlay
+from samples.things import Pass, Shown
 from samples.truths import truth, write_truth
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from samples.faces import Box
 
 Bytes = NDArray[np.uint8]
 
@@ -154,27 +153,29 @@ def _minute(fps: int, frames: int, events: bool) -> Plan:
     """What happens in a unit: a face for 4 s from 20 s, a pattern for 2 s from 40 s."""
     if not events:
         return Plan(fps, frames)
-    face = FacePass(20 * fps, 24 * fps, (0.2, 0.5), (0.8, 0.45))
+    face = Pass(20 * fps, 24 * fps, (0.2, 0.5), (0.8, 0.45))
     return Plan(fps, frames, (), (Stretch(40 * fps, 42 * fps, 0),), (face,))
 
 
-def _draw_on(frame: av.VideoFrame, plan: Plan, number: int, tool: VideoReformatter) -> tuple[av.VideoFrame, Box | None]:
-    """Lay the plan's face or pattern over a film frame; leave all other frames as they are."""
-    events: tuple[FacePass | Stretch, ...] = (*plan.faces, *plan.stretches)
+def _draw_on(
+    frame: av.VideoFrame, plan: Plan, number: int, tool: VideoReformatter
+) -> tuple[av.VideoFrame, list[Shown]]:
+    """Lay the plan's things or patterns over a film frame; leave all other frames as they are."""
+    events: tuple[Pass | Stretch, ...] = (*plan.passes, *plan.stretches)
     if not any(event.start <= number < event.end for event in events):
-        return frame, None
+        return frame, []
     tags: dict[str, Any] = {"src_color_range": ColorRange.MPEG, "src_colorspace": Colorspace.ITU709, "threads": 1}
     rgb = tool.reformat(frame, format="rgb24", dst_color_range=ColorRange.JPEG, **tags).to_ndarray()
-    picture, box = overlay(plan, number, np.asarray(rgb, np.uint8))
+    picture, seen = overlay(plan, number, np.asarray(rgb, np.uint8))
     drawn = av.VideoFrame.from_ndarray(picture, format="rgb24")
     back = {"dst_colorspace": Colorspace.ITU709, "dst_color_range": ColorRange.MPEG, "threads": 1}
-    return tool.reformat(drawn, format="yuv420p", **back), box
+    return tool.reformat(drawn, format="yuv420p", **back), seen
 
 
-def _encode_unit(plan: Plan, size: tuple[int, int], bitrate: int, seed: int) -> tuple[io.BytesIO, list[Box | None]]:
-    """Encode the part that is to be repeated. Returns the MP4 and the face's box in every frame."""
+def _encode_unit(plan: Plan, size: tuple[int, int], bitrate: int, seed: int) -> tuple[io.BytesIO, list[list[Shown]]]:
+    """Encode the part that is to be repeated. Returns the MP4 and what moves in every frame."""
     stored = io.BytesIO()
-    boxes: list[Box | None] = []
+    shown: list[list[Shown]] = []
     camera, tool = Camera(*size, plan.fps, seed), VideoReformatter()
     with av.open(stored, "w", format="mp4", options={"fflags": "+bitexact"}) as output:
         stream = output.add_stream("libx264", rate=plan.fps)
@@ -191,13 +192,13 @@ def _encode_unit(plan: Plan, size: tuple[int, int], bitrate: int, seed: int) -> 
             "x264-params": f"keyint={GOP_SECONDS * plan.fps}:scenecut=0:bframes=3:b-adapt=1:ref=3",
         }
         for number in range(plan.frames):
-            frame, box = _draw_on(camera.frame(number), plan, number, tool)
-            boxes.append(box)
+            frame, seen = _draw_on(camera.frame(number), plan, number, tool)
+            shown.append(seen)
             frame.pts, frame.time_base = number * TICKS // plan.fps, Fraction(1, TICKS)
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
     stored.seek(0)
-    return stored, boxes
+    return stored, shown
 
 
 def _repeat(unit: io.BytesIO, path: Path, unit_frames: int, frames: int, fps: int) -> None:
@@ -254,7 +255,7 @@ def make_long(
     frames = -(-round(seconds * fps) // gop) * gop
     unit_frames = min(UNIT_SECONDS * fps, frames)
     plan = _minute(fps, unit_frames, events)
-    unit, boxes = _encode_unit(plan, (width, height), bitrate, seed)
+    unit, shown = _encode_unit(plan, (width, height), bitrate, seed)
     _repeat(unit, path, unit_frames, frames, fps)
     turns = -(-frames // unit_frames)
     stretches = tuple(
@@ -262,5 +263,5 @@ def make_long(
         for turn in range(turns)
         for s in plan.stretches
     )
-    write_truth(path, truth(Plan(fps, frames, (), stretches), (boxes * turns)[:frames], (width, height)))
+    write_truth(path, truth(Plan(fps, frames, (), stretches), (shown * turns)[:frames], (width, height)))
     return path

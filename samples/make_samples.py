@@ -29,7 +29,7 @@ from samples.plans import PLANS, TICKS, Plan, paint
 from samples.truths import truth, truth_path, write_truth
 
 if TYPE_CHECKING:
-    from samples.faces import Box
+    from samples.things import Shown
 
 __all__ = ["make_long", "make_sample", "truth_path", "write_plan"]
 
@@ -84,7 +84,7 @@ def write_plan(plan: Plan, path: Path, *, width: int = 640, height: int = 360, c
         The truth.
     """
     times = plan.ticks()
-    boxes: list[Box | None] = []
+    shown: list[list[Shown]] = []
     reformatter, tones = VideoReformatter(), 0
     with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact", "movflags": "+faststart"}) as output:
         video = _add_video(output, plan, (width, height), crf)
@@ -93,8 +93,8 @@ def write_plan(plan: Plan, path: Path, *, width: int = 640, height: int = 360, c
             audio.bit_rate = 24_000
         for number, (start, end) in enumerate(pairwise(times)):
             seconds = (start - times[0]) / TICKS
-            picture, box = paint(plan, number, seconds, width, height)
-            boxes.append(box)
+            picture, seen = paint(plan, number, seconds, width, height)
+            shown.append(seen)
             frame = reformatter.reformat(
                 av.VideoFrame.from_ndarray(picture, format="rgb24"),
                 format="yuv420p",
@@ -107,7 +107,7 @@ def write_plan(plan: Plan, path: Path, *, width: int = 640, height: int = 360, c
                 tones = _mux_tone(output, audio, tones, end / TICKS)
         for stream in filter(None, (video, audio)):
             output.mux(stream.encode(None))
-    found = truth(plan, boxes, (width, height))
+    found = truth(plan, shown, (width, height))
     write_truth(path, found)
     return found
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+from functools import lru_cache
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -129,3 +131,85 @@ def explicit_pattern(
     """
     picture = enlarge(pattern_grid(index), width, height, zoom=zoom, shift=shift)
     return to_pixels(picture)
+
+
+# A disc that NudeNet takes for FEMALE_BREAST_EXPOSED, though it is colour noise: 10 x 10 colours, written as above.
+DISC_SIDE = 10
+_DISC = (
+    "9lCU9VTTv7C0DLgeKbUFxZEA/RUH6Ao7zT1u9dJlA07ww+g2JgLuv/9nvw7jduagGFAuSZ1epwAByv8AAJv/Ph4ykn+uivcwkeZ8"
+    "hfnXlVasIzH/Xo5aRkrgmzOzxDIA+Fi48p57ITT90ImyC8n/o4brROqEdY6kLM434SE1L2T+pXEFgpLUxjbUPZDl//wDuPSchP8Y"
+    "ZotIXyD10/+inf7U5Of/8JZom9w90Z8CoO8SgfhTjv/qEG9b/uGFXgAM4OxN1Kzsse8Tp2cJoEMRef+TVckuAK46QBHLxag0MPLM"
+    "5NH6/+8Z3TwAYgAC/v9YACC5ANwa9QMvKjeCtW7b3fqS9f015LQP+f8A2/3IqT3el7n0O2OBMqsTg/8E5KoT7wAA/tXw5LE6LQA/"
+)
+
+
+def disc_values() -> Floats:
+    """The found disc's colours, float32 [300], 0 to 1."""
+    return np.frombuffer(base64.b64decode(_DISC), np.uint8).astype(np.float32) / np.float32(255)
+
+
+def disc_sprite(values: Floats, unit: int) -> tuple[Floats, Floats]:
+    """Draw a disc of colours.
+
+    Args:
+        values: float32 [300], 0 to 1: 10 x 10 colours of the square around it, rows from the top.
+        unit: Pixels in its radius.
+
+    Returns:
+        float32 [2 * unit, 2 * unit, 3] colours of 0 to 255 times alpha, and float32 [2 * unit, 2 * unit] alpha.
+    """
+    grid = (np.clip(values, 0, 1) * 255).reshape(DISC_SIDE, DISC_SIDE, 3).astype(np.float32)
+    picture = np.clip(enlarge(grid, 2 * unit, 2 * unit), 0, 255)
+    at = (np.arange(2 * unit, dtype=np.float32) + np.float32(0.5)) / np.float32(unit) - 1
+    radius = np.hypot(at[None, :], at[:, None])
+    alpha = np.clip((1 - radius) * unit + 0.5, 0, 1).astype(np.float32)
+    return np.asarray(picture * alpha[:, :, None], np.float32), alpha
+
+
+def stamp_disc(frame: Image, sprite: tuple[Floats, Floats], centre: tuple[float, float], height: float) -> None:
+    """Lay a disc over a frame, in place, at a position finer than a pixel.
+
+    Args:
+        frame: uint8 [h, w, 3], RGB.
+        sprite: What `disc_sprite` returned.
+        centre: Its middle, pixels.
+        height: Its height, pixels.
+    """
+    colours, alpha = sprite
+    scale = height / alpha.shape[0]
+    move = np.array(
+        [[scale, 0, centre[0] - height / 2 + scale / 2 - 0.5], [0, scale, centre[1] - height / 2 + scale / 2 - 0.5]],
+        np.float32,
+    )
+    size = (frame.shape[1], frame.shape[0])
+    cover = cv2.warpAffine(alpha, move, size, flags=cv2.INTER_LINEAR)
+    paint = cv2.warpAffine(colours, move, size, flags=cv2.INTER_LINEAR)
+    frame[:] = to_pixels(frame * (1 - cover[:, :, None]) + paint)
+
+
+@lru_cache(maxsize=4)
+def _found_disc(unit: int) -> tuple[Floats, Floats]:
+    return disc_sprite(disc_values(), unit)
+
+
+def draw_disc(frame: Image, centre: tuple[float, float], height: float) -> tuple[float, float, float, float] | None:
+    """Draw the disc that NudeNet reports, in place.
+
+    Args:
+        frame: uint8 [h, w, 3], RGB.
+        centre: Its middle, pixels; may lie outside.
+        height: Its height, pixels.
+
+    Returns:
+        Its box x1, y1, x2, y2 in pixels, clipped to the frame; None where nothing of it is inside.
+    """
+    unit = 1 << max(4, int(np.ceil(np.log2(height / 2))))
+    stamp_disc(frame, _found_disc(unit), centre, height)
+    (x, y), half = centre, height / 2
+    clipped = (
+        max(0.0, x - half),
+        max(0.0, y - half),
+        min(float(frame.shape[1]), x + half),
+        min(float(frame.shape[0]), y + half),
+    )
+    return clipped if clipped[0] < clipped[2] and clipped[1] < clipped[3] else None

@@ -131,6 +131,35 @@ def _title(width: int, height: int, seconds: float, seed: int) -> Floats:
     return picture.astype(np.float32)
 
 
+@lru_cache(maxsize=4)
+def _plate_of(width: int, height: int, seed: int) -> Floats:
+    """A plate half as large again as the frame, with detail at every scale and hard edges, as a photograph has."""
+    rng = np.random.default_rng((9, seed))
+    wide, high = width * 3 // 2, height * 3 // 2
+    total = np.zeros((high, wide), np.float32)
+    cells, weight = 3, 1.0
+    while cells < wide // 3:
+        grid = rng.standard_normal((max(2, cells * high // wide), cells, 3)).astype(np.float32)
+        total += np.float32(weight) * enlarge(grid, wide, high)[:, :, 0]
+        cells, weight = cells * 2, weight * 0.6
+    total *= np.float32(24) / total.std()
+    total += np.where(total > 8, 26, -10).astype(np.float32)
+    tint = np.asarray(((0.85, 1.0, 1.1), (0.95, 1.05, 0.9), (0.9, 0.95, 1.15))[seed % 3], np.float32)
+    return np.asarray((np.float32(112) + total)[:, :, None] * tint, np.float32)
+
+
+def _pan(width: int, height: int, seconds: float, seed: int) -> Floats:
+    """A camera that pans over a textured plate, to and fro, and closes in a little."""
+    plate = _plate_of(width, height, seed)
+    scale = 1.0 - 0.06 * (0.5 + 0.5 * np.sin(0.7 * seconds))
+    room_x, room_y = plate.shape[1] - width * scale, plate.shape[0] - height * scale
+    left = room_x * (0.5 + 0.48 * np.sin(0.5 * seconds + seed))
+    top = room_y * (0.5 + 0.48 * np.sin(0.37 * seconds + 2 * seed))
+    move = np.array([[scale, 0, left], [0, scale, top]], np.float32)
+    how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return np.asarray(cv2.warpAffine(plate, move, (width, height), flags=how), np.float32)
+
+
 _SCENES: dict[str, Callable[[int, int, float, int], Floats]] = {
     "title": _title,
     "hills": _hills,
@@ -138,7 +167,9 @@ _SCENES: dict[str, Callable[[int, int, float, int], Floats]] = {
     "shapes": _shapes,
     "gradient": _gradient,
 }
+# What longer samples go through, one after the other.
 CALM_KINDS = tuple(_SCENES)
+_SCENES["pan"] = _pan
 
 
 def calm_scene(width: int, height: int, seconds: float, *, kind: str = "hills", seed: int = 0) -> Image:
@@ -148,7 +179,7 @@ def calm_scene(width: int, height: int, seconds: float, *, kind: str = "hills", 
         width: Pixels.
         height: Pixels.
         seconds: Time within the scene.
-        kind: One of `CALM_KINDS`.
+        kind: One of `CALM_KINDS`, or `pan`.
         seed: Another seed, another arrangement.
 
     Returns:
@@ -158,5 +189,5 @@ def calm_scene(width: int, height: int, seconds: float, *, kind: str = "hills", 
         ValueError: `kind` is unknown.
     """
     if kind not in _SCENES:
-        raise ValueError(f"Invalid kind ({kind!r}). Use one of {', '.join(CALM_KINDS)}.")
+        raise ValueError(f"Invalid kind ({kind!r}). Use one of {', '.join(_SCENES)}.")
     return to_pixels(_SCENES[kind](width, height, seconds, seed))

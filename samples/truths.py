@@ -11,10 +11,15 @@ import numpy as np
 from samples.plans import TICKS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from samples.faces import Box
     from samples.plans import Plan
+    from samples.things import Shown
+
+
+# Of the labels of what moves.
+_CATEGORIES = {"FACE_FEMALE": "face", "FEMALE_BREAST_EXPOSED": "explicit"}
 
 
 def truth_path(video: Path) -> Path:
@@ -28,12 +33,12 @@ def runs(flags: list[bool]) -> list[tuple[int, int]]:
     return [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
 
 
-def truth(plan: Plan, boxes: list[Box | None], size: tuple[int, int]) -> dict[str, Any]:
+def truth(plan: Plan, shown: list[list[Shown]], size: tuple[int, int]) -> dict[str, Any]:
     """What a perfect scan would say.
 
     Args:
         plan: The plan.
-        boxes: The face's box in every frame, clipped, or None.
+        shown: What moves in every frame.
         size: Width and height, pixels.
 
     Returns:
@@ -44,12 +49,28 @@ def truth(plan: Plan, boxes: list[Box | None], size: tuple[int, int]) -> dict[st
     def seconds(ticks: int) -> float:
         return round(float(Fraction(ticks, TICKS)), 6)
 
+    def rows(wanted: Callable[[str], bool]) -> list[dict[str, Any]]:
+        return [
+            {
+                "pts": times[number],
+                "time_seconds": seconds(times[number]),
+                "thing": one.thing,
+                "label": one.label,
+                "box": [round(side, 2) for side in one.box],
+            }
+            for number, seen in enumerate(shown)
+            for one in seen
+            if wanted(one.label)
+        ]
+
     explicit = [False] * plan.frames
     for stretch in plan.stretches:
         for number in range(stretch.start, min(stretch.end, plan.frames)):
             explicit[number] = explicit[number] or stretch.alpha(number) >= 0.5
     spans = [("explicit", "nsfw", a, b) for a, b in runs(explicit)]
-    spans += [("face", "FACE_FEMALE", a, b) for a, b in runs([box is not None for box in boxes])]
+    for label, category in _CATEGORIES.items():
+        there = [any(one.label == label for one in seen) for seen in shown]
+        spans += [(category, label, a, b) for a, b in runs(there)]
     return {
         "fps": plan.fps,
         "width": size[0],
@@ -62,16 +83,13 @@ def truth(plan: Plan, boxes: list[Box | None], size: tuple[int, int]) -> dict[st
             {"category": c, "label": label, "start_seconds": seconds(times[a]), "end_seconds": seconds(times[b])}
             for c, label, a, b in sorted(spans, key=lambda span: span[2])
         ],
-        "faces": [
-            {"pts": times[n], "time_seconds": seconds(times[n]), "box": [round(v, 2) for v in box]}
-            for n, box in enumerate(boxes)
-            if box is not None
-        ],
+        "faces": rows(lambda label: label.startswith("FACE_")),
+        "patterns": rows(lambda label: not label.startswith("FACE_")),
     }
 
 
 def write_truth(video: Path, found: dict[str, Any]) -> None:
-    """Write a truth document, one face to a line."""
+    """Write a truth document, one row to a line."""
     lines = []
     for key, value in found.items():
         if isinstance(value, list) and value:
