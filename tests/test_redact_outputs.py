@@ -215,7 +215,9 @@ class TestAFullDisk:
         options = ["--models", ",".join(film.models), "--labels", "BRIGHT"]
         left = on_disk(f"size={PAGE}", "redact", film.path, tmp_path / "out.mp4", *options, before={"x": b"x"})
         assert left.status == 0, left.stderr
-        assert (tmp_path / "out.mp4").read_bytes() == film.output
+        document = json.loads((tmp_path / "out.mp4.redaction.json").read_text("utf-8"))
+        assert document["output"]["sha256"] == hashlib.sha256((tmp_path / "out.mp4").read_bytes()).hexdigest()
+        assert document["verified"]
 
     def test_standard_input_is_kept_on_it(self, film: Film, on_disk: OnDisk, tmp_path: Path, monkeypatch: Any) -> None:
         monkeypatch.setenv("TMPDIR", str(tmp_path / "disk"))
