@@ -17,8 +17,8 @@ class UniformPictures(EveryPicture):
     """Look at a picture for every multiple of `interval`, at the first, and at the last.
 
     For a grid point serves the first picture from there on, or one close by that others refer to: that one is decoded
-    anyway. Never is more than `interval` of presentation time left unseen between two pictures, unless one picture is
-    shown for longer.
+    anyway, unless it is in the next part, which is not known yet. Never is more than `interval` of presentation time
+    left unseen between two pictures, unless one picture is shown for longer.
 
     Args:
         interval: In units of the stream's time base.
