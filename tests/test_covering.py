@@ -75,6 +75,11 @@ class TestASegmentThatAReviewerLeft:
         assert whole(covered) == [pts for pts in expected if pts not in boxed(covered)]
         assert len(whole(covered)) > RATE / 3
 
+    def test_what_goes_on_beyond_a_border_that_a_reviewer_moved_is_not_covered(self) -> None:
+        looked, scanned = samples(250, range(25, 175)), (segment(1.0, 7.0),)
+        assert max(boxed(decide(looked, truth=(segment(1.0, 5.0),), scanned=scanned))) == 124
+        assert max(boxed(decide(looked, truth=scanned, scanned=scanned))) > 174
+
     def test_a_border_of_the_scan_far_from_all_boxes_counts(self) -> None:
         covered = decide(samples(250, range(25, 75)), truth=(segment(1.0, 6.0),), scanned=(segment(1.0, 6.0),))
         assert set(range(100, 150)) <= set(whole(covered))
@@ -127,3 +132,54 @@ class TestWhatStillShows:
         samples = self.seen([0.9] * 20)
         rules = Rules(TARGETS, Tracking(), truth=())
         assert still_tracked(samples, [], SIZE, BASE, rules) == ()
+
+
+class TestABoxThatAReviewerDismissed:
+    """Two faces for six seconds, side by side; one is not to be covered."""
+
+    OTHER: Box = (100.0, 100.0, 160.0, 180.0)
+    TRUTH = (segment(1.0, 7.0),)
+
+    def looked(self, shift: float = 0.0) -> list[Sample]:
+        near = (self.OTHER[0] + shift, self.OTHER[1], self.OTHER[2] + shift, self.OTHER[3])
+        faces = (Detection("nudenet", LABEL, 0.9, BOX), Detection("nudenet", LABEL, 0.9, near))
+        return [
+            Sample(number, number / RATE, 1 / RATE, Predictions((), faces if 25 <= number < 175 else ()))
+            for number in range(250)
+        ]
+
+    def dismissed(self, start: float, end: float, label: str = LABEL) -> tuple[dict[str, Any], ...]:
+        rows = [{"pts": 0, "time_seconds": 0.0, "box": list(self.OTHER)}]
+        return ({"id": "d1", "label": label, "start_seconds": start, "end_seconds": end, "boxes": rows},)
+
+    def covered_at(self, covered: Covered, pts: int) -> set[bool]:
+        """Whether the dismissed face lies under a box, and the other one."""
+        row = next(row for row in covered.rows if row.pts == pts)
+        assert not row.whole
+        return {box[0] < 200 for box in row.boxes}
+
+    def test_it_is_not_covered_and_the_other_is(self) -> None:
+        covered = decide(self.looked(), truth=self.TRUTH, scanned=self.TRUTH, dismissed=self.dismissed(0.0, 10.0))
+        assert all(self.covered_at(covered, pts) == {False} for pts in range(25, 175))
+
+    def test_only_while_it_is_dismissed(self) -> None:
+        covered = decide(self.looked(), truth=self.TRUTH, scanned=self.TRUTH, dismissed=self.dismissed(0.0, 3.0))
+        assert self.covered_at(covered, 50) == {False}
+        assert all(self.covered_at(covered, pts) == {False, True} for pts in range(75, 175))
+
+    @pytest.mark.parametrize(("shift", "label"), [(40.0, LABEL), (0.0, "BELLY")], ids=["elsewhere", "another label"])
+    def test_what_is_something_else_is_covered(self, shift: float, label: str) -> None:
+        gone = self.dismissed(0.0, 10.0, label)
+        covered = decide(self.looked(shift), truth=self.TRUTH, scanned=self.TRUTH, dismissed=gone)
+        assert self.covered_at(covered, 100) == {False, True}
+
+    def test_where_it_was_the_only_one_the_picture_is_not_covered_whole(self) -> None:
+        looked = samples(250, range(25, 175), self.OTHER)
+        covered = decide(looked, truth=self.TRUTH, scanned=self.TRUTH, dismissed=self.dismissed(0.0, 3.0))
+        assert not [row for row in covered.rows if row.pts < 50]
+        assert set(range(75, 175)) <= set(boxed(covered))
+
+    def test_nothing_shows_of_it_in_a_second_look(self) -> None:
+        rules = Rules(TARGETS, Tracking(), truth=self.TRUTH, scanned=self.TRUTH, dismissed=self.dismissed(0.0, 10.0))
+        shown = still_visible(samples(250, range(25, 175), self.OTHER), [], rules)
+        assert shown == []

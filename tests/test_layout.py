@@ -40,6 +40,7 @@ ORDER = (
     "timeline",
     "store",
     "judging",
+    "reviewing",
     "targets",
     "recall",
     "plans",

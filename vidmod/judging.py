@@ -30,7 +30,8 @@ def judge(timeline: Timeline, policy: Policy | None = None, smoothing: str | Non
     """The timeline with segments and a verdict by another policy; its samples stay as they are.
 
     Args:
-        timeline: As a scan wrote it, or as it was judged before.
+        timeline: As a scan wrote it, or as it was judged before. What a person decided about other segments is left
+            out.
         policy: None for the default policy, and the manifests' thresholds for models of whose
             labels that says nothing.
         smoothing: A method, if not the policy's.
@@ -42,7 +43,12 @@ def judge(timeline: Timeline, policy: Policy | None = None, smoothing: str | Non
     found = find_segments(timeline.streams, policy)
     provenance = {**timeline.provenance, "smoothing": policy.smoothing.as_dict(), "policy": policy.as_document()}
     verdict = verdict_of(found, timeline.status)
-    return dataclasses.replace(timeline, segments=found, verdict=verdict, provenance=provenance)
+    machine = (
+        timeline
+        if timeline.review is None
+        else dataclasses.replace(timeline, tracks=tuple(timeline.review["machine"]["tracks"]), review=None)
+    )
+    return dataclasses.replace(machine, segments=found, verdict=verdict, provenance=provenance)
 
 
 def verdict_of(found: Iterable[Segment], status: Status) -> Verdict:

@@ -99,6 +99,7 @@ class Timeline:
             scanned.
         coverage: Of the first stream, or of what is claimed where nothing could be scanned.
         provenance: The JSON object `provenance` of the schema.
+        review: The JSON object `review` of the schema, if a person has decided: see :mod:`vidmod.reviewing`.
     """
 
     source: Json
@@ -110,6 +111,7 @@ class Timeline:
     streams: tuple[StreamScan, ...]
     provenance: Json
     tracks: tuple[Json, ...] = ()
+    review: Json | None = None
 
     @property
     def samples(self) -> tuple[Sample, ...]:
@@ -164,9 +166,10 @@ class Timeline:
             "verdict": self.verdict,
             "notes": list(self.notes),
             "coverage": [dataclasses.asdict(span) for span in self.coverage],
-            "segments": [_segment_json(segment) for segment in self.segments],
+            "segments": [segment_json(segment) for segment in self.segments],
             "samples": [],
             "tracks": list(self.tracks),
+            **({} if self.review is None else {"review": self.review}),
             "ledger": self.streams[0].ledger if self.streams else {},
             "other_streams": [],
             "provenance": self.provenance,
@@ -223,10 +226,11 @@ def _from_json(document: Json) -> Timeline:
         verdict=document["verdict"],
         notes=tuple(document.get("notes", ())),
         coverage=coverage,
-        segments=tuple(_segment(row) for row in document["segments"]),
+        segments=tuple(segment_from_json(row) for row in document["segments"]),
         streams=tuple(_stream(row) for row in rows),
         provenance=document["provenance"],
         tracks=tuple(document["tracks"]),
+        review=document.get("review"),
     )
 
 
@@ -259,12 +263,14 @@ def _sample(row: Json) -> Sample:
 _SEGMENT_FIELDS = frozenset(item.name for item in dataclasses.fields(Segment))
 
 
-def _segment(row: Json) -> Segment:
+def segment_from_json(row: Json) -> Segment:
+    """A segment of a document."""
     known = {key: value for key, value in row.items() if key in _SEGMENT_FIELDS}
     return Segment(**{"action": "cover", **known})
 
 
-def _segment_json(segment: Segment) -> Json:
+def segment_json(segment: Segment) -> Json:
+    """As a document has it."""
     return {key: value for key, value in dataclasses.asdict(segment).items() if value is not None}
 
 

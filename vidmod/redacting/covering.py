@@ -10,13 +10,15 @@ from fractions import Fraction
 from vidmod.predictions import Box, Detection
 from vidmod.redacting.messages import Covering
 from vidmod.targets import Targets
-from vidmod.timebase import Span, to_seconds, union
+from vidmod.timebase import Span, complement, to_seconds, union
 from vidmod.timeline import Json, Sample, Segment
 from vidmod.tracking import FrameDetections, FrameRegions, Tracker, Tracking, TrackRecorder
 
 # What is found this close to where looking ended may go on.
 _EDGE_SECONDS = 0.25
 _SHARE_COVERED = 0.9
+# Of a box that a reviewer dismissed and a detection beside it: what overlaps less is covered.
+_SAME_OVERLAP = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,9 @@ class Rules:
             nobody has looked at them.
         drawn: A reviewer's tracks.
         scanned: What the scan made of the samples that the reviewer saw.
-        reach: How far from a segment what goes on is covered as well, in seconds: a scan knows its borders no better.
+        dismissed: Tracks of boxes that a reviewer does not want covered.
+        reach: How far from a scan's border of a segment what goes on is covered as well, in seconds: a scan knows it no
+            better. A border that a reviewer has moved is where it is.
     """
 
     targets: Targets
@@ -58,6 +62,7 @@ class Rules:
     truth: tuple[Segment, ...] | None = None
     drawn: tuple[Json, ...] = ()
     scanned: tuple[Segment, ...] = ()
+    dismissed: tuple[Json, ...] = ()
     reach: float = 0.5
 
 
@@ -134,7 +139,7 @@ def still_visible(samples: Sequence[Sample], rows: Sequence[Covering], rules: Ru
         covers = [] if row is None else row.boxes
         boxes = [
             _grown(item.box, rules.tracking.margin)
-            for item in rules.targets.boxes(sample.predictions)
+            for item in _boxes(sample, rules)
             if rules.targets.is_box_certain(item) and _covered_share(item.box, covers) < _SHARE_COVERED
         ]
         whole = bool(rules.targets.whole([sample]))
@@ -227,9 +232,31 @@ def _track(run: Sequence[Sample], size: tuple[int, int], time_base: Fraction, ru
     frames: list[FrameRegions] = []
     for place, sample in enumerate(run):
         following = run[place + 1].pts if place + 1 < len(run) else end_pts(sample, time_base)
-        found = tuple(_levelled(item, rules) for item in rules.targets.boxes(sample.predictions))
+        found = tuple(_levelled(item, rules) for item in _boxes(sample, rules))
         frames += tracker.update(FrameDetections(sample.pts, following, found))
     return [*frames, *tracker.finish()]
+
+
+def _boxes(sample: Sample, rules: Rules) -> list[Detection]:
+    """The detections that are to be covered."""
+    shown = [row for row in rules.dismissed if row["start_seconds"] <= sample.time_seconds < row["end_seconds"]]
+    shown = [row for row in shown if row["boxes"]]
+    return [
+        item
+        for item in rules.targets.boxes(sample.predictions)
+        if not any(
+            row["label"] == item.label and _is_same(_between(row["boxes"], sample.pts), item.box) for row in shown
+        )
+    ]
+
+
+def _is_same(box: Box, other: Box) -> bool:
+    """Whether two boxes are of one thing, by their intersection over union."""
+    common = max(0.0, min(box[2], other[2]) - max(box[0], other[0])) * max(
+        0.0, min(box[3], other[3]) - max(box[1], other[1])
+    )
+    total = sum((row[2] - row[0]) * (row[3] - row[1]) for row in (box, other)) - common
+    return total > 0 and common / total >= _SAME_OVERLAP
 
 
 def _levelled(item: Detection, rules: Rules) -> Detection:
@@ -258,11 +285,16 @@ def _whole(samples: Sequence[Sample], frames: Sequence[FrameRegions], time_base:
         for frame in frames
         if frame.regions
     ]
+    # Where a reviewer dismissed the box, there is none to miss.
+    unboxed = union(Span(row["start_seconds"], row["end_seconds"]) for row in rules.dismissed)
     accepted = [
-        _between_boxes(segment, boxed, rules)
-        if _is_of_detector(segment, samples)
-        else Span(segment.start_seconds, segment.end_seconds)
+        span
         for segment in rules.truth
+        for span in (
+            complement(unboxed, _between_boxes(segment, boxed, rules))
+            if _is_of_detector(segment, samples)
+            else [Span(segment.start_seconds, segment.end_seconds)]
+        )
     ]
     going_on = [span for span in rules.targets.whole(samples) if _meets(float(span.start), float(span.end), rules)]
     return union([*accepted, *going_on])
@@ -275,14 +307,23 @@ def _between_boxes(segment: Segment, boxed: Sequence[Span], rules: Rules) -> Spa
     knows better. One that a reviewer has set is where it is.
     """
     start, end = segment.start_seconds, segment.end_seconds
+    before, after = _reaches(segment, rules)
     inside = [span for span in boxed if span.start < end and start < span.end]
     if inside:
         first, last = float(inside[0].start), float(inside[-1].end)
-        if first - start <= rules.reach and any(row.start_seconds == start for row in rules.scanned):
+        if first - start <= before:
             start = max(start, first)
-        if end - last <= rules.reach and any(row.end_seconds == end for row in rules.scanned):
+        if end - last <= after:
             end = min(end, last)
     return Span(start, end)
+
+
+def _reaches(segment: Segment, rules: Rules) -> tuple[float, float]:
+    """By how much a segment's start and end may be off, in seconds."""
+    return (
+        rules.reach if any(row.start_seconds == segment.start_seconds for row in rules.scanned) else 0.0,
+        rules.reach if any(row.end_seconds == segment.end_seconds for row in rules.scanned) else 0.0,
+    )
 
 
 def _is_of_detector(segment: Segment, samples: Sequence[Sample]) -> bool:
@@ -308,10 +349,13 @@ def _rows(
 
 def _meets(start: float, end: float, rules: Rules) -> bool:
     """Whether a reviewer's segment is near, if there are any."""
-    return rules.truth is None or any(
-        segment.start_seconds - rules.reach < end and start < segment.end_seconds + rules.reach
-        for segment in rules.truth
-    )
+    if rules.truth is None:
+        return True
+    for segment in rules.truth:
+        before, after = _reaches(segment, rules)
+        if segment.start_seconds - before < end and start < segment.end_seconds + after:
+            return True
+    return False
 
 
 def _drawn(pts: int, start: float, rules: Rules) -> list[Box]:

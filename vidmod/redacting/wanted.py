@@ -16,6 +16,7 @@ from vidmod.models import Manifest
 from vidmod.policy import Policy
 from vidmod.redacting.covering import Covered, Rules, joined
 from vidmod.redacting.settings import RedactSettings
+from vidmod.reviewing import dismissed
 from vidmod.targets import Targets
 from vidmod.timebase import Span, complement, to_pts, union
 from vidmod.timeline import Segment, Timeline
@@ -61,6 +62,7 @@ class Wanted:
         self.reviewed, self.beyond = self._chosen()
         # What the scan made of the samples that the reviewer saw.
         self._scanned = () if given is None else judge(given, _policy_of(given)).segments
+        self._dismissed = () if given is None else dismissed(given)
 
     @property
     def _is_cut(self) -> bool:
@@ -107,7 +109,9 @@ class Wanted:
         if self._given is not None:
             truth = tuple(self.accepted())
             drawn = self._given.tracks
-            rows.append(Rules(self.reviewed, self._tracking, slate, truth, drawn, self._scanned, self._reach))
+            rows.append(
+                Rules(self.reviewed, self._tracking, slate, truth, drawn, self._scanned, self._dismissed, self._reach)
+            )
         if self.beyond is not None:
             rows.append(Rules(self.beyond, self._tracking, slate))
         return rows
