@@ -15,6 +15,7 @@ from vidmod._version import __version__
 
 if TYPE_CHECKING:
     from vidmod.errors import VidmodError
+    from vidmod.exports import export
     from vidmod.judging import judge
     from vidmod.policy import Policy
     from vidmod.redacting.job import Redactor, redact
@@ -36,6 +37,7 @@ __all__ = [
     "Timeline",
     "VidmodError",
     "__version__",
+    "export",
     "judge",
     "redact",
     "scan",
@@ -53,6 +55,7 @@ _HOMES = {
     "Smoothing": "smoothing",
     "Timeline": "timeline",
     "VidmodError": "errors",
+    "export": "exports",
     "judge": "judging",
     "redact": "redacting.job",
     "scan": "scanning",

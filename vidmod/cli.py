@@ -10,7 +10,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import FrameType
@@ -430,6 +430,49 @@ def redact(
     report.redacted(done, output)
 
 
+@cli.command()
+@click.argument("timeline_path", metavar="TIMELINE", type=click.Path(path_type=Path))
+@click.option("--to", metavar="FORMAT", required=True, help="See the list below.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Write it here; - is standard output, as without."
+)
+@click.option("--quiet", is_flag=True, help="Nothing on stderr but errors.")
+def export(timeline_path: Path, to: str, output: Path | None, quiet: bool) -> None:
+    """Write a timeline in another tool's format.
+
+    TIMELINE is what `vidmod scan` wrote, or a reviewer left of it; - is standard input.
+    """
+    from vidmod.exports import FORMATS
+    from vidmod.exports import export as export_timeline
+    from vidmod.timeline import Timeline
+
+    timeline = Timeline.read(timeline_path)
+    data = export_timeline(timeline, to)
+    if not quiet and timeline.status != "complete" and not FORMATS[to].tells_unknown:
+        click.echo(
+            f"{timeline_path}: is {timeline.status}, and {to} has no place for what was not looked at: "
+            "what it does not mention is not known to be clean.",
+            err=True,
+        )
+    if output is not None and str(output) != "-":
+        from vidmod.outputs import write_whole
+
+        write_whole(output, [data])
+    elif FORMATS[to].is_binary and sys.stdout.isatty():
+        raise UsageError(f"{to} is not for a terminal. Name a file with -o.")
+    else:
+        _print_bytes(data)
+
+
+def _list_formats() -> str:
+    from vidmod.exports import FORMATS
+
+    return "\b\nFormats:\n" + "\n".join(f"  {name:<26} {row.says}" for name, row in FORMATS.items())
+
+
+export.epilog = _list_formats()
+
+
 @cli.group()
 def models() -> None:
     """The models: where they are, pull their weights, check them."""
@@ -535,9 +578,21 @@ def _print(parts: Iterable[str]) -> None:
     Raises:
         OutputError: It is a file on a full disk, say.
     """
-    try:
+    with _telling_of_stdout():
         sys.stdout.writelines(parts)
         sys.stdout.flush()
+
+
+def _print_bytes(data: bytes) -> None:
+    with _telling_of_stdout():
+        sys.stdout.buffer.write(data)
+        sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _telling_of_stdout() -> Iterator[None]:
+    try:
+        yield
     except BrokenPipeError:
         raise
     except OSError as exc:

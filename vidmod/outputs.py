@@ -107,10 +107,10 @@ class Aside:
             digest = hashlib.file_digest(file, "sha256")
         return {"sha256": digest.hexdigest(), "size_bytes": os.fstat(self.descriptor).st_size}
 
-    def write(self, parts: Iterable[str]) -> None:
-        """Write text."""
-        with open(self.descriptor, "w", encoding="utf-8", closefd=False) as file:
-            file.writelines(parts)
+    def write(self, parts: Iterable[str | bytes]) -> None:
+        """Write text, as UTF-8, or bytes."""
+        with open(self.descriptor, "wb", closefd=False) as file:
+            file.writelines(_encoded(parts))
 
     def empty(self) -> None:
         """Begin anew."""
@@ -292,8 +292,8 @@ def is_special(path: Path) -> bool:
         return False
 
 
-def write_whole(path: Path, parts: Iterable[str]) -> None:
-    """Write text to `path`, which holds either what it held before or all of the new text.
+def write_whole(path: Path, parts: Iterable[str | bytes]) -> None:
+    """Write text, as UTF-8, or bytes to `path`, which holds either what it held before or all of the new.
 
     A device or pipe (`/dev/null`, a named pipe) is written to, never replaced by a file.
 
@@ -308,10 +308,14 @@ def write_whole(path: Path, parts: Iterable[str]) -> None:
         aside.finish()
 
 
-def _write_through(path: Path, parts: Iterable[str]) -> None:
+def _encoded(parts: Iterable[str | bytes]) -> Iterator[bytes]:
+    return (part if isinstance(part, bytes) else part.encode() for part in parts)
+
+
+def _write_through(path: Path, parts: Iterable[str | bytes]) -> None:
     try:
-        with path.open("w", encoding="utf-8") as file:
-            file.writelines(parts)
+        with path.open("wb") as file:
+            file.writelines(_encoded(parts))
     except OSError as exc:
         raise OutputError(f"{path}: cannot be written ({exc.strerror}).") from exc
 

@@ -1,0 +1,57 @@
+"""A timeline in other tools' formats: one file per format, and this table of them.
+
+A module of a format has one public function, ``write(timeline) -> bytes``. It imports what it needs when it is itself
+imported, and that is when its format is asked for. Text from strangers (names, labels, notes) is escaped by each.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from vidmod.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vidmod.timeline import Timeline
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A format that a timeline can be written in.
+
+    Attributes:
+        suffix: Of its files.
+        says: What it is, for a list of formats.
+        is_binary: Not for a terminal.
+        tells_unknown: It has a place for what was not looked at. Where it has none, whoever reads it cannot tell an
+            unseen stretch from a clean one.
+    """
+
+    suffix: str
+    says: str
+    is_binary: bool = False
+    tells_unknown: bool = False
+
+
+FORMATS: dict[str, Format] = {
+    "csv": Format(".csv", "a row per segment and per stretch that was not looked at", tells_unknown=True),
+}
+
+
+def export(timeline: Timeline, to: str) -> bytes:
+    """The timeline in another tool's format.
+
+    Args:
+        to: A name of :data:`FORMATS`.
+
+    Raises:
+        UsageError: There is no such format, or this timeline cannot be put in it.
+    """
+    if to not in FORMATS:
+        raise UsageError(f"Invalid format ({to!r}). Choose one of {', '.join(FORMATS)}.")
+    module = importlib.import_module(f"vidmod.exports.{to.replace('-', '_')}")
+    write = cast("Callable[[Timeline], bytes]", module.write)
+    return write(timeline)
