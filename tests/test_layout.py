@@ -52,6 +52,7 @@ ORDER = (
     "crew",
     "scanning",
     "redacting",
+    "pages",
     "inputs",
     "inventory",
     "terminal",
