@@ -332,6 +332,8 @@ class TestSound:
         with console.capture() as shown:
             console.print(terminal.redaction(done, "safe.mp4"))
         assert "nothing to mute: all sound copied" in shown.get()
+        assert "found by pictures 0.5 s apart; --sampling all looks at every one" in shown.get()
+        assert done.as_document()["sampling"]["max_gap_seconds"] == 0.5
         assert loudest(output, 0, COUNT / RATE) > 0.4
 
     def test_sound_that_is_still_heard_leaves_no_output(

@@ -361,7 +361,7 @@ def judge(
     default="uniform",
     show_default=True,
     metavar="uniform|adaptive|keyframes|all",
-    help="Which frames are looked at first, without a timeline.",
+    help="Which frames are looked at first, without a timeline; all misses nothing that is short.",
 )
 @click.option("--fps", type=_Rate(), default="2", show_default=True, help="Samples per second, for uniform.")
 @click.option("--models", default="open_nsfw,nudenet", show_default=True, help="Names, or paths of manifests (TOML).")

@@ -191,6 +191,10 @@ def redaction(done: Redaction, output: str) -> RenderableType:
         how = f"sound muted in {len(done.muted)} spans, {silent:.1f} s: {ways}"
         lines.append(Text(f"  {how if done.muted else 'nothing to mute: all sound copied'}", style="dim"))
     lines += [Text(f"  {note}", style="yellow") for note in written.notes]
+    sampling = done.timeline.provenance["sampling"]
+    if sampling.get("mode") != "all" and (gap := sampling.get("max_gap_seconds")):
+        # Closer looks are taken around what a first one found.
+        lines.append(Text(f"  found by pictures {gap:g} s apart; --sampling all looks at every one", style="dim"))
     lines += [Text(f"  verified: {check}", style="dim") for check in done.checks]
     if not done.checks:
         lines.append(Text("  not verified", style="yellow"))

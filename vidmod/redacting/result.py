@@ -58,6 +58,7 @@ class Redaction:
             "output": self.output,
             "timeline_sha256": hashlib.sha256(text.encode()).hexdigest(),
             "policy_sha256": hashlib.sha256(json.dumps(policy, sort_keys=True).encode()).hexdigest(),
+            "sampling": self.timeline.provenance["sampling"],
             "labels": list(settings.labels),
             "style": settings.style,
             "shape": settings.shape,
