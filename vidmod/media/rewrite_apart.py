@@ -227,12 +227,16 @@ class Partial(Job):
 
     def _prepare(self, runs: Sequence[_Run]) -> int:
         """How many runs are encoded side by side; each gets its share of the threads."""
+        self._shares: deque[int] = deque()
         if self._look is None:
             return 1
         width, height = self._look.size
-        held = [run for run in runs if run.is_held]
-        count = max(1, min(self.plan.threads, len(held), _SIDE_BY_SIDE_PIXELS // (width * height)))
-        self._threads = math.ceil(self.plan.threads / count)
+        held = sum(run.is_held for run in runs)
+        count = max(1, min(self.plan.threads, held, _SIDE_BY_SIDE_PIXELS // (width * height)))
+        # The last ones have fewer beside them.
+        left = held % count
+        self._shares.extend([math.ceil(self.plan.threads / count)] * (held - left))
+        self._shares.extend([math.ceil(self.plan.threads / max(1, left))] * left)
         return count
 
     def _moved(self, packet: Packet[Any], shift: int) -> Packet[Any]:
@@ -259,7 +263,7 @@ class Partial(Job):
         remainder = None if self._cutter is None else self._cutter.remainders[run.span.first]
         effort = replace(
             self.plan.effort(),
-            threads=self._threads if run.is_held else self.plan.threads,
+            threads=self._shares.popleft() if run.is_held else self.plan.threads,
             group=run.longest,
             depth=run.span.depth if self._look.reorders else 0,
             parameter_sets=self._spare_id(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -91,8 +91,14 @@ class Office:
         self._hired.discard(worker)
         self._heard = deque(event for event in self._heard if event.worker is not worker)
 
-    def gather(self, asked: Sequence[tuple[Clerk, Task]]) -> Iterator[tuple[int, Reply]]:
+    def gather(
+        self, asked: Sequence[tuple[Clerk, Task]], meanwhile: Callable[[], None] = lambda: None
+    ) -> Iterator[tuple[int, Reply]]:
         """Ask several at once, no one twice.
+
+        Args:
+            asked: Who is to do what.
+            meanwhile: Done here while they begin, which nobody is late for.
 
         Yields:
             Every reply with the place of its task in `asked`, as they come.
@@ -103,8 +109,10 @@ class Office:
         places: dict[Worker, tuple[int, Clerk]] = {}
         for place, (clerk, task) in enumerate(asked):
             clerk.worker.send(encode(task))
-            clerk.worker.expect(self.limits.chunk_seconds)
             places[clerk.worker] = (place, clerk)
+        meanwhile()
+        for worker in places:
+            worker.expect(self.limits.chunk_seconds)
         while places:
             event = self._listen(places)
             place, clerk = places[event.worker]
@@ -152,13 +160,14 @@ class Clerk:
     ) -> None:
         self._office.dismiss(self.worker)
 
-    def probe(self) -> Probe:
-        """What the headers claim.
+    def probe(self, meanwhile: Callable[[], None] = lambda: None) -> Probe:
+        """What the headers claim; see :meth:`Office.gather`.
 
         Raises:
             SourceError: It cannot be opened.
         """
-        return next(reply.facts for reply in self._ask(ProbeTask()) if isinstance(reply, Probed))
+        replies = self._office.gather([(self, ProbeTask())], meanwhile)
+        return next(reply.facts for _, reply in replies if isinstance(reply, Probed))
 
     def remember(self, rows: tuple[Covering, ...]) -> None:
         """Have it know what is covered."""

@@ -240,12 +240,17 @@ class _Job:
     def run(self) -> Redaction:
         self._check_output()
         with Clerk(self._office, self._descriptor, shown_name(self._source)) as clerk:
-            facts = clerk.probe()
+            facts = clerk.probe(self._load_models)
             self._choose_format(clerk, facts)
             timeline = self._looked_through()
             self._slates = self._wanted.slated(timeline)
             covered, timeline = self._looked_closely(timeline)
             return self._finished(clerk, facts, covered, timeline)
+
+    def _load_models(self) -> None:
+        """Those that are needed, whatever a probe says: its worker needs as long to start as they do to load."""
+        if self._given is not None and self._wanted.stretches(self._given):
+            _ = self._redactor.looker(self._models).models
 
     def _finished(self, clerk: Clerk, facts: Probe, covered: Covered, timeline: Timeline) -> Redaction:
         """Write aside, verify, rename."""
@@ -330,7 +335,8 @@ class _Job:
         ]
         spans = [Span(row.start - _BESIDE_SECONDS, row.end + _BESIDE_SECONDS) for row in shown]
         try:
-            samples = self._dense(union(spans), aside.path, "looking again") if spans else {}
+            models = self._redactor.models_for([rules.targets for rules in self._wanted.rules()])
+            samples = self._dense(union(spans), aside.path, "looking again", models) if spans else {}
         except SourceError as exc:
             raise OutputError(f"{self._output}: cannot be looked at again ({exc}).") from exc
         samples = dict(_restored(sample, cuts, base) for sample in samples.values())
@@ -437,7 +443,7 @@ class _Job:
         # It ends: every round sees pictures that none before it has seen.
         while wanted := [part for span in _clipped(further, extent) for part in complement(self._slates, span)]:
             known = len(samples)
-            samples.update(self._dense(wanted, self._source, "looking closely"))
+            samples.update(self._dense(wanted, self._source, "looking closely", self._models))
             if len(samples) == known:
                 break
             run = [samples[pts] for pts in sorted(samples)]
@@ -445,10 +451,14 @@ class _Job:
             further, ahead = covered.further, 2 * ahead
         return covered, dataclasses.replace(timeline, tracks=covered.tracks)
 
-    def _dense(self, spans: Sequence[Span], path: Path, what: str) -> dict[int, Sample]:
+    @property
+    def _models(self) -> tuple[str, ...]:
+        """Those that look closely."""
+        return self._redactor.models_for(self._wanted.looked_for())
+
+    def _dense(self, spans: Sequence[Span], path: Path, what: str, models: tuple[str, ...]) -> dict[int, Sample]:
         """Every picture that is shown in some spans, in seconds, by its pts in the source's time base."""
         wanted = tuple((exactly(span.start), exactly(span.end)) for span in spans)
-        models = self._redactor.models_for([rules.targets for rules in self._wanted.rules()])
         found = self._redactor.looker(models).scan(path, spans=wanted, progress=self._scanning(what))
         if path == self._source and found.source["sha256"] != self._digest.hexdigest():
             raise self._changed()

@@ -13,7 +13,7 @@ from vidmod.errors import TimelineError, UsageError
 from vidmod.judging import judge
 from vidmod.media import VideoTrack
 from vidmod.models import Manifest
-from vidmod.policy import Policy
+from vidmod.policy import Category, Policy
 from vidmod.redacting.covering import Covered, Rules, joined
 from vidmod.redacting.settings import RedactSettings
 from vidmod.reviewing import dismissed
@@ -116,6 +116,17 @@ class Wanted:
             rows.append(Rules(self.beyond, self._tracking, slate))
         return rows
 
+    def looked_for(self) -> list[Targets]:
+        """What a close look is for: of what a reviewer left only how it goes on, so nothing that is not in it."""
+        accepted = self.accepted()
+        goes_on = [
+            row
+            for row in self.reviewed.categories
+            if any(found.category == row.name or _bare(row) & set(found.labels) for found in accepted)
+        ]
+        rows = [Targets(tuple(goes_on), self._policy)] if goes_on else []
+        return rows if self.beyond is None else [*rows, self.beyond]
+
     def stretches(self, timeline: Timeline) -> list[Span]:
         """Where every picture is to be looked at, in seconds; `timeline` is the scan's, or the one given."""
         spans = [] if self.beyond is None else self.beyond.stretches(timeline)
@@ -138,11 +149,16 @@ class Wanted:
         return float(sampling.get("max_gap_seconds") or 0.0) / 2 + _MARGIN_SECONDS
 
     def accepted(self) -> list[Segment]:
-        """A reviewer's segments that are to be covered."""
+        """A reviewer's segments that are to be covered; of a category that the policy does not know, by its action."""
         names = {category.name for category in self.reviewed.categories}
-        segments = () if self._given is None else self._given.segments
-        labels = {name.rpartition(".")[2] for name in names} if self._settings.labels else set()
-        return [row for row in segments if row.stream is None and (row.category in names or labels & set(row.labels))]
+        segments = [row for row in (() if self._given is None else self._given.segments) if row.stream is None]
+        if self._settings.labels:
+            labels = {name.rpartition(".")[2] for name in names}
+            return [row for row in segments if row.category in names or labels & set(row.labels)]
+        known = {category.name for category in self._policy.categories}
+        return [
+            row for row in segments if row.category in names or (row.category not in known and row.action == "cover")
+        ]
 
     def _has_boxes(self, segment: Segment) -> bool:
         """Whether a scan found something in a segment that can be covered where it is."""
@@ -192,6 +208,11 @@ class Wanted:
 
 def _policy_of(timeline: Timeline) -> Policy:
     return Policy.from_document(timeline.provenance["policy"], "timeline")
+
+
+def _bare(category: Category) -> set[str]:
+    """A category's labels without their models' names."""
+    return {label.rpartition(".")[2] for label in category.labels}
 
 
 def exactly(seconds: float) -> Fraction:
