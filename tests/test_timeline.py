@@ -96,6 +96,12 @@ class TestDocument:
         with pytest.raises(TimelineError, match=r"film\.json"):
             Timeline.read(path)
 
+    def test_half_a_surrogate_pair_is_an_error_of_ours(self, film: Timeline) -> None:
+        document = film.as_document()
+        document["samples"][0]["scores"] = {"m": {"a\ud800": 0.5}}
+        with pytest.raises(TimelineError, match="half a surrogate pair"):
+            Timeline.from_document(document)
+
     def test_a_missing_file_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(TimelineError, match="no such timeline"):
             Timeline.read(tmp_path / "none.json")

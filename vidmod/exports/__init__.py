@@ -38,6 +38,17 @@ class Format:
 
 FORMATS: dict[str, Format] = {
     "csv": Format(".csv", "a row per segment and per stretch that was not looked at", tells_unknown=True),
+    "aws-rekognition": Format(
+        ".json", "the answer of Rekognition's GetContentModeration, aggregated by TIMESTAMPS", tells_unknown=True
+    ),
+    "aws-rekognition-segments": Format(".json", "the same, aggregated by SEGMENTS", tells_unknown=True),
+    "google-video-intelligence": Format(
+        ".json", "the operation of Video Intelligence's EXPLICIT_CONTENT_DETECTION", tells_unknown=True
+    ),
+    "azure-video-indexer": Format(".json", "Video Indexer's index, with visualContentModeration", tells_unknown=True),
+    "hive": Format(".json", "the answer of Hive's visual moderation, with boxes", tells_unknown=True),
+    "sightengine": Format(".json", "the answer of Sightengine's video moderation (nudity-2.1)", tells_unknown=True),
+    "dsa": Format(".json", "what a machine knows of an EU statement of reasons (API v2)", tells_unknown=True),
 }
 
 
