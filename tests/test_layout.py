@@ -53,6 +53,7 @@ ORDER = (
     "scanning",
     "redacting",
     "pages",
+    "live",
     "inputs",
     "inventory",
     "terminal",

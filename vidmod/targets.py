@@ -89,6 +89,15 @@ class Targets:
                 rows.append(item)
         return tuple(rows)
 
+    def levelled(self, predictions: Predictions, high: float) -> tuple[Detection, ...]:
+        """Those, with scores that are to a tracker's threshold `high` as their own are to their label's."""
+        rows = []
+        for item in self.boxes(predictions):
+            threshold = self.threshold(item)
+            assert threshold is not None
+            rows.append(dataclasses.replace(item, score=min(1.0, item.score * high / max(threshold, 1e-6))))
+        return tuple(rows)
+
     def is_box_certain(self, item: Detection) -> bool:
         """Whether a detection is covered by itself."""
         threshold = self.threshold(item)

@@ -137,6 +137,10 @@ class Tracker:
     def _is_out(self, state: State) -> bool:
         return regions.clipped(self._grown(self._grown(state.box())), self._picture) is None
 
+    def settle(self, pts: int) -> list[FrameRegions]:
+        """Settle the frames up to `pts` by what is known now, whatever may come; return them, in order."""
+        return self._settled(self._settled_by_now(pts * self._seconds_per_unit))
+
     def finish(self) -> list[FrameRegions]:
         """End all tracks and return all frames that are left."""
         self._end(self._open)
@@ -281,9 +285,12 @@ class Tracker:
         """Index of the first frame that may wait on; those before it get what open tracks say by now."""
         if self._settings.look_ahead_seconds is None:
             return self._first
-        latest = now - self._settings.look_ahead_seconds + _SLACK_SECONDS
+        return self._settled_by_now(now - self._settings.look_ahead_seconds)
+
+    def _settled_by_now(self, latest: float) -> int:
+        """Index of the first frame after `latest`; those before it get what open tracks say by now."""
         stop = self._first
-        while stop < self._next and self._frame(stop).seconds <= latest:
+        while stop < self._next and self._frame(stop).seconds <= latest + _SLACK_SECONDS:
             stop += 1
         if stop > self._first:
             for track in self._open:

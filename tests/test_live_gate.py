@@ -1,0 +1,165 @@
+"""What of every frame may be seen, decided on values alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from fractions import Fraction
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vidmod.live.gate import CoverAll, Decision, Gate
+from vidmod.policy import Category, Policy
+from vidmod.predictions import Box, Detection, Predictions, Scores
+from vidmod.targets import Targets
+from vidmod.tracking import Tracking
+
+RATE, SIZE = 30, (640, 360)
+FACE = Category("faces", ("FACE",), 0.4, 0.4)
+NSFW = Category("nsfw", ("net.nsfw",), 0.2, 0.8)
+NOTHING = Predictions()
+BAD = Predictions(scores=(Scores("net", {"nsfw": 0.9}),))
+GAP, HOLD = 0.25, 0.5
+
+
+def make_gate(**changes: float) -> Gate:
+    settings = {"max_gap_seconds": GAP, "hold_seconds": HOLD, **changes}
+    return Gate(
+        Targets((FACE,), Policy.default()),
+        (CoverAll(NSFW, NSFW.block),),
+        Tracking(),
+        size=SIZE,
+        time_base=Fraction(1, RATE),
+        **settings,
+    )
+
+
+def seen(*boxes: Box, score: float = 0.9) -> Predictions:
+    return Predictions(detections=tuple(Detection("net", "FACE", score, box) for box in boxes))
+
+
+def run(looks: dict[int, Predictions], count: int, *, ahead: int = 20, late: int = 3) -> list[Decision]:
+    """Decisions when every frame leaves `ahead` frames after it came, and looks take `late` frames."""
+    gate = make_gate()
+    decisions = []
+    for now in range(count + ahead):
+        if now < count:
+            gate.frame(now, now + 1)
+        if now - late in looks:
+            gate.look(now - late, looks[now - late])
+        if now >= ahead:
+            decisions.append(gate.decide(now - ahead, now - ahead + 1))
+    return decisions
+
+
+def reasons(decisions: Iterable[Decision]) -> str:
+    """A letter a frame."""
+    letters = {"clear": ".", "boxes": "b", "found": "F", "unseen": "?"}
+    return "".join(letters[row.reason] for row in decisions)
+
+
+def test_what_lies_between_looks_that_saw_nothing_is_clear() -> None:
+    assert reasons(run(dict.fromkeys(range(0, 31, 5), NOTHING), 40)) == "." * 31 + "?" * 9
+
+
+def test_nothing_looked_at_is_nothing_clear() -> None:
+    assert reasons(run({}, 10)) == "?" * 10
+
+
+def test_looks_too_far_apart_speak_for_themselves_only() -> None:
+    decisions = run({0: NOTHING, 7: NOTHING, 15: NOTHING}, 16)
+    assert GAP * RATE == 7.5
+    assert reasons(decisions) == "." * 8 + "?" * 7 + "."
+
+
+def test_a_look_that_comes_too_late_counts_for_nothing() -> None:
+    assert reasons(run({0: NOTHING, 5: NOTHING}, 6, ahead=2, late=3)) == "?" * 6
+
+
+def test_a_hit_covers_all_since_the_look_before_and_for_a_while_after() -> None:
+    looks = {**dict.fromkeys(range(0, 61, 5), NOTHING), 20: BAD}
+    assert reasons(run(looks, 61)) == "." * 16 + "F" * (5 + int(HOLD * RATE)) + "." * (61 - 36)
+
+
+def test_a_thing_is_covered_before_it_is_first_seen_and_between_looks() -> None:
+    looks = {t: seen((100.0 + 2 * t, 100.0, 160.0 + 2 * t, 180.0)) if t >= 20 else NOTHING for t in range(0, 61, 5)}
+    decisions = run(looks, 61)
+    letters = reasons(decisions)
+    assert letters[10:] == "b" * 51
+    assert letters[:5] == "." * 5
+    for number in range(15, 61):
+        x = 100.0 + 2 * number
+        assert any(box[0] <= x and box[2] >= x + 60 for box in decisions[number].boxes)
+
+
+def test_a_cut_forgets_all() -> None:
+    gate = make_gate()
+    for number in range(6):
+        gate.frame(number, number + 1)
+    gate.look(0, NOTHING)
+    gate.look(5, NOTHING)
+    assert gate.decide(0, 1).reason == "clear"
+    gate.cut()
+    assert gate.decide(1, 2).reason == "unseen"
+    gate.frame(3, 4)
+    gate.look(3, NOTHING)
+    assert gate.decide(3, 4).reason == "clear"
+
+
+def test_what_makes_no_sense_is_refused() -> None:
+    gate = make_gate()
+    gate.frame(0, 1)
+    with pytest.raises(ValueError, match="Invalid frame"):
+        gate.frame(0, 1)
+    with pytest.raises(ValueError, match="Invalid frame"):
+        gate.frame(5, 5)
+    with pytest.raises(ValueError, match="Invalid look"):
+        gate.look(7, NOTHING)
+    gate.look(0, NOTHING)
+    with pytest.raises(ValueError, match="Invalid look"):
+        gate.look(0, NOTHING)
+
+
+LOOKS = st.dictionaries(
+    st.integers(0, 80),
+    st.one_of(
+        st.just(NOTHING),
+        st.just(BAD),
+        st.builds(
+            lambda x, y, score: seen((x, y, x + 50.0, y + 60.0), score=score),
+            st.floats(0, 590),
+            st.floats(0, 300),
+            st.floats(0.3, 1.0),
+        ),
+    ),
+    max_size=40,
+)
+
+
+@settings(deadline=None)
+@given(LOOKS, st.integers(1, 40), st.integers(0, 20))
+def test_no_frame_shows_what_nobody_vouched_for(looks: dict[int, Predictions], ahead: int, late: int) -> None:
+    for number, decision in enumerate(run(looks, 81, ahead=ahead, late=late)):
+        known = {at for at in looks if at + late <= number + ahead}
+        before = max((at for at in known if at <= number), default=None)
+        after = min((at for at in known if at >= number), default=None)
+        if before is None or after is None or after - before > GAP * RATE:
+            assert decision.reason == "unseen"
+            continue
+        bad = [at for at in known if looks[at] == BAD and before < at]
+        if after in bad or (before in known and looks[before] == BAD):
+            assert decision.reason == "found"
+        if decision.reason in ("clear", "boxes") and number in looks and number in known:
+            for item in looks[number].detections:
+                if item.score >= FACE.review:
+                    x1, y1, x2, y2 = item.box
+                    holds = [b[0] <= x1 and b[1] <= y1 and b[2] >= x2 and b[3] >= y2 for b in decision.boxes]
+                    assert any(holds)
+
+
+def test_decisions_are_values() -> None:
+    assert dataclasses.asdict(Decision("clear")) == {"reason": "clear", "boxes": ()}
+    assert Decision("found").whole
+    assert not Decision("boxes", ((0.0, 0.0, 1.0, 1.0),)).whole

@@ -1,0 +1,1 @@
+"""The live filter: a stream comes in, a safe stream goes out."""

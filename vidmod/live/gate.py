@@ -1,0 +1,164 @@
+"""What of every frame may be seen. What nobody knows is covered.
+
+Frames come in order; some of them are looked at, and what was seen comes later. A frame leaves in clear, or with boxes,
+only if it was looked at itself or lies between two looks that are no further apart than is allowed; every other frame
+is covered whole. Nothing here waits, reads a clock or touches a picture.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+from vidmod.policy import Category
+from vidmod.predictions import Box, Predictions
+from vidmod.targets import Targets
+from vidmod.tracking import FrameDetections, FrameRegions, Tracker, Tracking
+
+# Frames are settled some at a time: to smooth a track costs the same for one as for several.
+_AT_A_TIME_SECONDS = 0.1
+
+Reason = Literal["clear", "boxes", "found", "unseen"]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What of a frame is covered.
+
+    Attributes:
+        reason: `clear`, nothing; `boxes`, those; `found`, all of it, because of what was seen; `unseen`, all of it,
+            because too little was looked at.
+    """
+
+    reason: Reason
+    boxes: tuple[Box, ...] = ()
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of it is covered."""
+        return self.reason in ("found", "unseen")
+
+
+@dataclass(frozen=True, slots=True)
+class CoverAll:
+    """From which score on a category has the whole picture covered."""
+
+    category: Category
+    threshold: float
+
+    def is_met(self, predictions: Predictions) -> bool:
+        """Whether a picture has it."""
+        return self.category.best_label(predictions)[1] >= self.threshold
+
+
+class Gate:
+    """Decides about frames, in order.
+
+    Args:
+        targets: What is covered where it is.
+        cover_all: What has everything covered.
+        tracking: How detections become boxes. Its look-ahead is not used: a frame gets what is known when it leaves.
+        size: Displayed width and height.
+        time_base: Seconds per unit of pts.
+        max_gap_seconds: Two looks no further apart than this speak for the frames between them.
+        hold_seconds: How long everything stays covered after the last look that demanded it.
+    """
+
+    def __init__(
+        self,
+        targets: Targets,
+        cover_all: tuple[CoverAll, ...],
+        tracking: Tracking,
+        *,
+        size: tuple[int, int],
+        time_base: Fraction,
+        max_gap_seconds: float,
+        hold_seconds: float,
+    ) -> None:
+        self._targets, self._cover_all, self._tracking = targets, cover_all, tracking
+        self._size, self._time_base = size, time_base
+        self._max_gap = int(Fraction(max_gap_seconds) / time_base)
+        self._hold = round(hold_seconds / float(time_base))
+        self._at_a_time = round(_AT_A_TIME_SECONDS / float(time_base))
+        self._begin()
+
+    def _begin(self) -> None:
+        self._tracker = Tracker(self._tracking, time_base=self._time_base, width=self._size[0], height=self._size[1])
+        # Frames after the newest look, [pts, end).
+        self._ahead: deque[tuple[int, int]] = deque()
+        self._boxes: dict[int, tuple[Box, ...]] = {}
+        self._newest_look: tuple[int, int] | None = None
+        # Frames within these have been looked at, or lie between looks: [first, last] pts, in order.
+        self._known: deque[tuple[int, int]] = deque()
+        # When everything is covered, [start, end).
+        self._found: deque[tuple[int, int]] = deque()
+
+    def cut(self) -> None:
+        """What comes has nothing to do with what was: another source, or the same one after a gap."""
+        self._begin()
+
+    def frame(self, pts: int, end_pts: int) -> None:
+        """The next frame is there; it is shown in [pts, end_pts).
+
+        Raises:
+            ValueError: It does not come after the one before it.
+        """
+        if end_pts <= pts or (self._ahead and pts <= self._ahead[-1][0]):
+            raise ValueError(f"Invalid frame ({pts} to {end_pts}). Frames come in order, and last.")
+        self._ahead.append((pts, end_pts))
+
+    def look(self, pts: int, predictions: Predictions) -> None:
+        """What was seen in a frame; looks come in the order of their frames, and not all frames have one.
+
+        Raises:
+            ValueError: There is no such frame after the last look.
+        """
+        if not any(frame[0] == pts for frame in self._ahead):
+            raise ValueError(f"Invalid look ({pts}). There is no such frame after the last look.")
+        while self._ahead[0][0] < pts:
+            start, end = self._ahead.popleft()
+            self._settle(self._tracker.update(FrameDetections(start, end, None)))
+        start, end = self._ahead.popleft()
+        found = self._targets.levelled(predictions, self._tracking.high)
+        self._settle(self._tracker.update(FrameDetections(start, end, found)))
+        before = self._newest_look
+        near = before is not None and pts - before[0] <= self._max_gap
+        if not near or before is None:
+            self._known.append((pts, pts))
+        elif self._known:
+            self._known[-1] = (self._known[-1][0], pts)
+        else:  # the last frame that was known has left
+            self._known.append((before[0], pts))
+        if any(row.is_met(predictions) for row in self._cover_all):
+            # It may have begun right after the look before.
+            since = before[1] if near and before is not None else start
+            self._found.append((since, end + self._hold))
+        self._newest_look = (start, end)
+
+    def decide(self, pts: int, end_pts: int) -> Decision:
+        """What of a frame is covered, now that it is to leave. Frames are asked about once, in order."""
+        while self._known and self._known[0][1] < pts:
+            self._known.popleft()
+        while self._boxes and (first := next(iter(self._boxes))) < pts:
+            del self._boxes[first]  # nobody asked
+        while self._found and self._found[0][1] <= pts:
+            self._found.popleft()
+        if not self._known or not self._known[0][0] <= pts <= self._known[0][1]:
+            self._boxes.pop(pts, None)
+            return Decision("unseen")
+        if any(start < end_pts and pts < end for start, end in self._found):
+            self._boxes.pop(pts, None)
+            return Decision("found")
+        if pts not in self._boxes:
+            self._settle(self._tracker.settle(min(pts + self._at_a_time, self._known[0][1])))
+        boxes = self._boxes.pop(pts, None)
+        if boxes is None:
+            return Decision("unseen")
+        return Decision("boxes", boxes) if boxes else Decision("clear")
+
+    def _settle(self, frames: Sequence[FrameRegions]) -> None:
+        for frame in frames:
+            self._boxes[frame.pts] = tuple(region.box for region in frame.regions)
