@@ -1,0 +1,233 @@
+"""Decoding and encoding a stream picture by picture, for as long as it lasts.
+
+A decoder takes what a network brings, damage and changes of size included. An encoder has one size, rate and set of
+parameters for its whole life, so that whoever watches need not begin anew: two encoders that are opened alike write the
+same parameter sets, and a stream can go on with another one's pictures from a key picture on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, cast
+
+import av
+from av.codec.context import Flags, ThreadType
+from av.error import FFmpegError
+from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import PictureType, VideoFrame
+from av.video.reformatter import Interpolation, VideoReformatter
+
+from vidmod import redaction
+from vidmod.errors import OutputError, UndecodableError
+from vidmod.media.frame import Frame, Raster, Scaler
+from vidmod.predictions import Box
+
+# What leaves counts time in these: as MPEG-TS does, and fine enough for every rate.
+TIME_BASE = Fraction(1, 90_000)
+PIXEL_FORMAT = "yuv420p"
+# From one key picture to the next: whoever tunes in waits for one.
+KEY_SECONDS = 2
+_LEAST_BITS, _BITS_PER_PIXEL = 300_000, 0.07
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a stream that leaves is like, from its first picture to its last.
+
+    Attributes:
+        size: Width and height, both even.
+        rate: Pictures a second.
+        bits: A second.
+        preset: x264's.
+    """
+
+    size: tuple[int, int]
+    rate: Fraction
+    bits: int
+    preset: str = "superfast"
+
+    @classmethod
+    def like(cls, size: tuple[int, int], rate: Fraction, bits: int | None = None, preset: str = "superfast") -> Shape:
+        """As a source is, but even, and with as many bits as it takes."""
+        width, height = (max(2, side - side % 2) for side in size)
+        needed = max(_LEAST_BITS, round(width * height * float(rate) * _BITS_PER_PIXEL))
+        return cls((width, height), rate, needed if bits is None else bits, preset)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Encoded:
+    """A packet of a stream that leaves; it is decoded when it is shown, at `pts`, in `TIME_BASE`."""
+
+    pts: int
+    key: bool
+    data: bytes
+
+
+class PictureDecoder:
+    """Decodes the packets of one picture stream as they come. Belongs to one thread.
+
+    Args:
+        codec: FFmpeg's decoder name.
+        extradata: What the container says of it before its packets.
+        time_base: Of packets' times.
+        max_pixels: Larger pictures are not decoded.
+        threads: Of the decoder.
+
+    Raises:
+        UndecodableError: There is no such decoder.
+    """
+
+    def __init__(
+        self, codec: str, extradata: bytes | None, time_base: Fraction, *, max_pixels: int, threads: int = 1
+    ) -> None:
+        self._time_base = time_base
+        self._scaler = Scaler()
+        try:
+            context = cast(VideoCodecContext, av.CodecContext.create(codec, "r"))
+            context.extradata = extradata
+            # Slices only: frames in several threads come out later by as many.
+            context.thread_type = ThreadType.SLICE if threads > 1 else ThreadType.NONE
+            context.thread_count = threads
+            context.options = {"max_pixels": str(max_pixels)}
+            context.flags |= Flags.low_delay
+            context.open()
+        except (FFmpegError, ValueError) as exc:
+            raise UndecodableError(f"There is no decoder for {codec} ({exc}).") from exc
+        self._context = context
+
+    def decode(self, data: bytes, pts: int | None, dts: int | None) -> Iterator[Frame]:
+        """The pictures that a packet completes, in the order in which they are shown.
+
+        Raises:
+            UndecodableError: It is damaged. The next one may not be.
+        """
+        packet: Packet[Any] = Packet(data)
+        packet.pts, packet.dts, packet.time_base = pts, dts, self._time_base
+        try:
+            frames = self._context.decode(packet)
+        except FFmpegError as exc:
+            raise UndecodableError(f"A packet cannot be decoded ({exc.strerror}).") from exc
+        for frame in frames:
+            if frame.pts is not None and not frame.is_corrupt:
+                yield Frame(frame.pts, frame.pts + 1, self._time_base, frame, self._scaler)
+
+
+class PictureEncoder:
+    """Encodes pictures of any size into a stream of one shape. Belongs to one thread.
+
+    No picture waits for another: each gives its packet at once.
+
+    Args:
+        shape: Of what leaves.
+        threads: Of the encoder.
+
+    Raises:
+        OutputError: It cannot be opened.
+    """
+
+    def __init__(self, shape: Shape, *, threads: int = 1) -> None:
+        self._shape = shape
+        self._reformatter = VideoReformatter()
+        try:
+            self._context = _opened(shape, threads)
+        except (FFmpegError, ValueError) as exc:
+            raise OutputError(f"libx264 cannot be opened for {shape.size[0]}x{shape.size[1]} ({exc}).") from exc
+        self._cover = _filled(shape.size)
+
+    @property
+    def parameter_sets(self) -> bytes:
+        """SPS and PPS, as start codes and NAL units; the same for every encoder of the same shape."""
+        return bytes(self._context.extradata or b"")
+
+    def picture(self, frame: VideoFrame, boxes: tuple[Box, ...], pts: int, *, key: bool = False) -> list[Encoded]:
+        """Cover boxes of a decoded picture, and encode it.
+
+        Args:
+            frame: As it was decoded; changed. No one else may use it.
+            boxes: In displayed pixels of that picture.
+            pts: When it is shown, in `TIME_BASE`.
+            key: Make it a key picture.
+        """
+        if boxes:
+            frame.make_writable()
+            raster = Raster.of(frame)
+            layout, planes = _canvas(raster)
+            stored = redaction.stored_boxes(boxes, raster.orientation, raster.displayed_size)
+            redaction.cover(planes, layout, stored, redaction.STYLES["fill"], "box")
+        return self._encoded(self._fitted(frame), pts, key=key)
+
+    def cover(self, pts: int, *, key: bool = False) -> list[Encoded]:
+        """Encode a picture of nothing but cover."""
+        return self._encoded(self._cover, pts, key=key)
+
+    def _encoded(self, frame: VideoFrame, pts: int, *, key: bool) -> list[Encoded]:
+        frame.pts, frame.time_base = pts, TIME_BASE
+        frame.pict_type = PictureType.I if key else PictureType.NONE
+        try:
+            packets = self._context.encode(frame)
+        except FFmpegError as exc:
+            raise OutputError(f"libx264 failed ({exc.strerror}).") from exc
+        return [Encoded(packet.pts or 0, packet.is_keyframe, bytes(packet)) for packet in packets]
+
+    def _fitted(self, frame: VideoFrame) -> VideoFrame:
+        """The picture in the stream's size, its sides kept, in the middle of black."""
+        width, height = self._shape.size
+        if (frame.width, frame.height, frame.format.name) == (width, height, PIXEL_FORMAT):
+            return frame
+        factor = min(width / frame.width, height / frame.height)
+        inner = _even(frame.width * factor, width), _even(frame.height * factor, height)
+        scaled = self._reformatter.reformat(
+            frame, inner[0], inner[1], PIXEL_FORMAT, interpolation=Interpolation.BILINEAR, threads=1
+        )
+        if inner == (width, height):
+            return scaled
+        canvas = _filled(self._shape.size)
+        left, top = (width - inner[0]) // 4 * 2, (height - inner[1]) // 4 * 2
+        _, target = _canvas(Raster.of(canvas))
+        _, source = _canvas(Raster.of(scaled))
+        for number, (rows, taken) in enumerate(zip(target, source, strict=True)):
+            half = 1 if number == 0 else 2
+            rows[top // half : top // half + taken.shape[0], left // half : left // half + taken.shape[1]] = taken
+        return canvas
+
+
+def _even(length: float, most: int) -> int:
+    return max(2, min(most, round(length / 2) * 2))
+
+
+def _opened(shape: Shape, threads: int) -> VideoCodecContext:
+    context = av.CodecContext.create("libx264", "w")
+    context.width, context.height = shape.size
+    context.pix_fmt = PIXEL_FORMAT
+    context.time_base, context.framerate = TIME_BASE, shape.rate
+    context.thread_count = threads
+    context.gop_size = max(1, round(shape.rate * KEY_SECONDS))
+    context.max_b_frames = 0
+    context.bit_rate = shape.bits
+    context.flags |= Flags.global_header
+    # Room for a second: a scene that changes may take more than its share.
+    context.options = {
+        "preset": shape.preset,
+        "tune": "zerolatency",
+        "profile": "high",
+        "x264-params": f"scenecut=0:vbv-maxrate={shape.bits // 1000}:vbv-bufsize={shape.bits // 1000}",
+    }
+    context.open()
+    return context
+
+
+def _filled(size: tuple[int, int]) -> VideoFrame:
+    """A picture of nothing but cover."""
+    frame = VideoFrame(*size, PIXEL_FORMAT)
+    layout, planes = _canvas(Raster.of(frame))
+    redaction.slate(planes, layout)
+    return frame
+
+
+def _canvas(raster: Raster) -> tuple[redaction.PlaneLayout, list[redaction.Plane]]:
+    """Where to draw on a picture."""
+    layout = redaction.PlaneLayout.of(raster.format, raster.width, raster.height, full_range=raster.full_range)
+    return layout, layout.arrays(raster.planes, raster.line_sizes)
