@@ -20,6 +20,7 @@ from vidmod.tracking import FrameDetections, FrameRegions, Tracker, Tracking
 
 # Frames are settled some at a time: to smooth a track costs the same for one as for several.
 _AT_A_TIME_SECONDS = 0.1
+_MOST_BEHIND_SECONDS = 2.0
 
 Reason = Literal["clear", "boxes", "found", "unseen"]
 
@@ -82,6 +83,7 @@ class Gate:
         self._size, self._time_base = size, time_base
         self._max_gap = int(Fraction(max_gap_seconds) / time_base)
         self._hold = round(hold_seconds / float(time_base))
+        self._most_behind = round(_MOST_BEHIND_SECONDS / float(time_base))
         self._at_a_time = round(_AT_A_TIME_SECONDS / float(time_base))
         self._begin()
 
@@ -142,6 +144,9 @@ class Gate:
         """What of a frame is covered, now that it is to leave. Frames are asked about once, in order."""
         while self._known and self._known[0][1] < pts:
             self._known.popleft()
+        # A look at what left so long ago tells nothing of what comes.
+        while self._ahead and self._ahead[0][0] < pts - self._most_behind:
+            self._ahead.popleft()
         while self._boxes and (first := next(iter(self._boxes))) < pts:
             del self._boxes[first]  # nobody asked
         while self._found and self._found[0][1] <= pts:

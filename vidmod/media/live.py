@@ -13,6 +13,7 @@ from fractions import Fraction
 from typing import Any, cast
 
 import av
+from av.audio.frame import AudioFrame
 from av.codec.context import Flags, ThreadType
 from av.error import FFmpegError
 from av.packet import Packet
@@ -30,6 +31,8 @@ TIME_BASE = Fraction(1, 90_000)
 PIXEL_FORMAT = "yuv420p"
 # From one key picture to the next: whoever tunes in waits for one.
 KEY_SECONDS = 2
+AAC_SAMPLES = 1024
+_AAC_PREPARING = 6
 _LEAST_BITS, _BITS_PER_PIXEL = 300_000, 0.07
 
 
@@ -64,6 +67,31 @@ class Encoded:
     pts: int
     key: bool
     data: bytes
+
+
+def silent_packet(sample_rate: int, layout: str) -> bytes:
+    """A packet of silence in AAC-LC, of 1,024 samples of each channel.
+
+    Raises:
+        OutputError: There is no AAC of that rate and layout.
+    """
+    try:
+        context = av.CodecContext.create("aac", "w")
+        context.sample_rate, context.layout, context.format = sample_rate, layout, "fltp"
+        context.time_base = Fraction(1, sample_rate)
+        context.open()
+        frame = AudioFrame("fltp", layout, AAC_SAMPLES)
+        frame.sample_rate = sample_rate
+        for plane in frame.planes:
+            plane.update(bytes(plane.buffer_size))
+        packets: list[bytes] = []
+        # The first ones prepare what follows them.
+        for number in range(_AAC_PREPARING):
+            frame.pts = number * AAC_SAMPLES
+            packets += [bytes(packet) for packet in context.encode(frame)]
+    except (FFmpegError, ValueError) as exc:
+        raise OutputError(f"There is no AAC with {sample_rate} Hz and {layout} ({exc}).") from exc
+    return packets[-1]
 
 
 class PictureDecoder:
@@ -184,7 +212,7 @@ class PictureEncoder:
         )
         if inner == (width, height):
             return scaled
-        canvas = _filled(self._shape.size)
+        canvas = _blank(self._shape.size)
         left, top = (width - inner[0]) // 4 * 2, (height - inner[1]) // 4 * 2
         _, target = _canvas(Raster.of(canvas))
         _, source = _canvas(Raster.of(scaled))
@@ -217,6 +245,14 @@ def _opened(shape: Shape, threads: int) -> VideoCodecContext:
     }
     context.open()
     return context
+
+
+def _blank(size: tuple[int, int]) -> VideoFrame:
+    """A black picture, in limited range."""
+    frame = VideoFrame(*size, PIXEL_FORMAT)
+    for rows, level in zip(_canvas(Raster.of(frame))[1], (16, 128, 128), strict=True):
+        rows[:] = level
+    return frame
 
 
 def _filled(size: tuple[int, int]) -> VideoFrame:
