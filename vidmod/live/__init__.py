@@ -1,0 +1,1 @@
+"""A stream comes in, a safe stream goes out."""
