@@ -346,7 +346,7 @@ def send(path: Path, order: Order, timeout_seconds: float = 5.0) -> dict[str, An
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection, _address(path) as address:
             connection.settimeout(timeout_seconds)
-            connection.connect(address)
+            _connect(connection, address, deadline)
             if os.geteuid() != 0 and _credentials(connection).user not in (os.geteuid(), 0):
                 raise ControlError(f"{path}: belongs to another user. Nothing was sent.")
             connection.sendall(msgspec.json.encode(order) + b"\n")
@@ -370,6 +370,19 @@ def send(path: Path, order: Order, timeout_seconds: float = 5.0) -> dict[str, An
     if answer.get("ok") is not True:
         raise ControlError(f"{path}: refused ({answer.get('error')}).")
     return answer
+
+
+def _connect(connection: socket.socket, address: str, deadline: float) -> None:
+    while True:
+        try:
+            connection.connect(address)
+        except BlockingIOError as exc:
+            # Too many wait to be heard: a local socket does not wait for that by itself.
+            if time.monotonic() > deadline:
+                raise TimeoutError from exc
+            time.sleep(0.02)
+        else:
+            return
 
 
 def describe(answer: dict[str, Any]) -> list[str]:
@@ -475,7 +488,7 @@ def _listen(path: Path) -> socket.socket:
             listener.bind(address)
         # Nobody can connect before `listen`.
         path.chmod(0o600)
-        listener.listen(16)
+        listener.listen(64)
     except OSError as exc:
         listener.close()
         if isinstance(exc, OutputError):

@@ -17,7 +17,7 @@ from http import HTTPStatus
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from vidmod._version import __version__
@@ -29,6 +29,7 @@ from vidmod.live.state import COVER_REASONS, SIDES, LiveState, health
 DEFAULT_PORT = 9464
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 _POLL_SECONDS = 0.25
+_TEXT_FORMAT = "text/plain; version=0.0.4; charset=utf-8"
 
 Snapshot = tuple[LiveState | None, float]
 
@@ -245,7 +246,7 @@ class MetricsServer(Closing):
     def _page(self, path: str, *, head_only: bool) -> bytes:
         if path == "/metrics":
             body = generate_latest(self._registry)
-            return _response(HTTPStatus.OK, body, CONTENT_TYPE_PLAIN_0_0_4, head_only=head_only)
+            return _response(HTTPStatus.OK, body, _TEXT_FORMAT, head_only=head_only)
         if path in ("/healthz", "/readyz"):
             found = health(*self.snapshot())
             status = (

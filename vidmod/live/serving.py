@@ -101,7 +101,10 @@ class PolledServer(Closing):
         """
         for key, events in self._selector.select(timeout_seconds):
             if key.data is None:
-                self._accept()
+                # Not all that come: somebody who never stops must not keep this from ending.
+                for _ in range(2 * self._max_connections):
+                    if not self._accept():
+                        break
             elif key.fileobj in self._connections:
                 self._serve(key.data, events)
         now = self._clock()
@@ -121,25 +124,27 @@ class PolledServer(Closing):
         self._selector.register(self._listener, selectors.EVENT_READ, None)
         self._listening = True
 
-    def _accept(self) -> None:
+    def _accept(self) -> bool:
+        """Take in one that asks; False if nobody does."""
         try:
             peer, _ = self._listener.accept()
         except (BlockingIOError, InterruptedError, ConnectionError):
-            return
+            return False
         except OSError:
             self._selector.unregister(self._listener)
             self._listening = False
             self._resume = self._clock() + _PAUSE_SECONDS
-            return
+            return False
         peer.setblocking(False)
         if not self._is_admitted(peer):
             peer.close()
-            return
+            return True
         if len(self._connections) >= self._max_connections:
             self._drop(next(iter(self._connections.values())))
         connection = _Connection(peer, self._clock() + self._deadline_seconds)
         self._connections[peer] = connection
         self._selector.register(peer, selectors.EVENT_READ, connection)
+        return True
 
     def _is_admitted(self, peer: socket.socket) -> bool:
         try:

@@ -54,6 +54,7 @@ def status_line(state: LiveState, columns: int = _COLUMNS) -> str:
         ("in {} analysed {} out {} fps", "delay {} s", "covered {}", "drops {}", "reconnects {}"),
         ("in {} analysed {} out {} fps", "delay {} s", "cover {}", "drops {}", "rec {}"),
         ("{}/{}/{} fps", "{} s", "cov {}", "drop {}", "rec {}"),
+        ("{}/{}/{}", "{}s", "cov {}", "drop {}", "rec {}"),
     )
     for form in forms:
         parts = [
