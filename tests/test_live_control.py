@@ -50,7 +50,7 @@ class Filter:
         self.state: LiveState = running_state()
         self.stopped = 0
         self.told: list[tuple[Order, Peer]] = []
-        self.emergency = EmergencyCover(path.with_name(path.name + ".cover"))
+        self.emergency = EmergencyCover(control.marker_path(path))
         commands = Commands(self.emergency, lambda: self.state, self._stop, lambda *item: self.told.append(item))
         self.server = ControlServer(path, commands.carry_out, **options)
         self._end = threading.Event()
@@ -275,12 +275,16 @@ def test_the_socket_of_a_process_that_was_killed_is_replaced_and_that_of_one_tha
     assert control.running() == []
     with pytest.raises(UsageError, match="no live filter listens there"):
         send(path, Order("cover"))
+    EmergencyCover(control.marker_path(path)).cover()
     with ControlServer(path, lambda _order, _peer: {}) as server:
         assert control.running() == ["stage"]
         with pytest.raises(UsageError, match="runs"):
             ControlServer(path, lambda _order, _peer: {})
         assert server.path.exists()
     assert control.running() == []
+    # The socket goes, the cover stays.
+    assert not path.exists()
+    assert EmergencyCover(control.marker_path(path)).active
 
 
 def test_a_stopped_process_is_told_of_and_not_replaced(folder: Path) -> None:

@@ -104,6 +104,11 @@ def socket_path(name_or_path: str) -> Path:
     return runtime_folder() / (name_or_path + _SUFFIX)
 
 
+def marker_path(path: Path) -> Path:
+    """Where the emergency cover of the filter with this socket is remembered."""
+    return path.with_name(f"{path.name}.cover")
+
+
 def running() -> list[str]:
     """The names of this user's filters that run."""
     with contextlib.suppress(OSError, OutputError):
