@@ -20,7 +20,7 @@ import click
 
 from vidmod._version import __version__
 from vidmod.allocation import return_large_blocks
-from vidmod.errors import NotVideoError, OutputError, SourceError, UsageError, VidmodError
+from vidmod.errors import NotVideoError, OutputError, SourceError, UsageError, VidmodError, choose
 from vidmod.reporting import JsonLogReport, Report, TerminalReport
 from vidmod.timebase import parse_time
 
@@ -471,6 +471,46 @@ def _list_formats() -> str:
 
 
 export.epilog = _list_formats()
+
+
+@cli.command("live-control")
+@click.argument("name", required=False, metavar="[NAME|PATH]")
+@click.argument("command", required=False, metavar="[cover|uncover|status|stop]")
+@click.option("--seconds", type=float, help="Of cover, after which it ends by itself.  [default: until uncover]")
+@click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
+def live_control(name: str | None, command: str | None, seconds: float | None, as_json: bool) -> None:
+    """Steer a live filter that runs on this machine, under the same user.
+
+    cover shows viewers the cover until uncover; uncover takes away only that, and none that the filter put there.
+    NAME may be left out if only one runs. Without anything, those that run are listed.
+    """
+    from vidmod.live import control
+    from vidmod.live.control import COMMANDS
+
+    if name in COMMANDS and command is None:
+        name, command = None, name
+    if name is None and command is None:
+        for item in control.running():
+            click.echo(item)
+        return
+    command = "status" if command is None else choose("command", command, COMMANDS)
+    if name is None:
+        names = control.running()
+        if len(names) != 1:
+            raise UsageError(f"Which live filter? {', '.join(names) or 'None'} {'run' if names else 'runs'}. Use NAME.")
+        name = names[0]
+    try:
+        order = control.Order(command, seconds)
+    except ValueError as exc:
+        raise UsageError(str(exc)) from exc
+    answer = control.send(control.socket_path(name), order)
+    if as_json:
+        import json
+
+        _print([json.dumps(answer) + "\n"])
+    else:
+        for line in control.describe(answer):
+            click.echo(line)
 
 
 @cli.group()

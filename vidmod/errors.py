@@ -15,7 +15,9 @@
     │   ├── NotVideoError           text, sound, an empty file, a folder without video
     │   └── UndecodableError        video of which no frame can be decoded
     ├── OutputError (OSError)       exit status 1: a result could not be written
-    └── InferenceError              exit status 1: a model failed on good input
+    ├── InferenceError              exit status 1: a model failed on good input
+    ├── SignatureError (ValueError) exit status 1: a webhook that is not what it says
+    └── ControlError                exit status 1: a live filter that does not answer
 
 A message names the file or field, says what is wrong and what to do next. Errors from
 FFmpeg, the runtimes and the operating system are translated where they enter, ``from exc``.
@@ -86,6 +88,14 @@ class OutputError(VidmodError, OSError):
 
 class InferenceError(VidmodError):
     """A model failed on input of the right shape."""
+
+
+class SignatureError(VidmodError, ValueError):
+    """A webhook was not signed with this secret, was changed on its way, or is too old."""
+
+
+class ControlError(VidmodError):
+    """A live filter does not answer, or refuses an order."""
 
 
 def choose(field: str, value: str, allowed: Iterable[str]) -> str:

@@ -228,6 +228,12 @@ def _even(length: float, most: int) -> int:
 
 def _opened(shape: Shape, threads: int) -> VideoCodecContext:
     context = av.CodecContext.create("libx264", "w")
+    _configure(context, shape, threads)
+    context.open()
+    return context
+
+
+def _configure(context: VideoCodecContext, shape: Shape, threads: int) -> None:
     context.width, context.height = shape.size
     context.pix_fmt = PIXEL_FORMAT
     context.time_base, context.framerate = TIME_BASE, shape.rate
@@ -243,8 +249,6 @@ def _opened(shape: Shape, threads: int) -> VideoCodecContext:
         "profile": "high",
         "x264-params": f"scenecut=0:vbv-maxrate={shape.bits // 1000}:vbv-bufsize={shape.bits // 1000}",
     }
-    context.open()
-    return context
 
 
 def _blank(size: tuple[int, int]) -> VideoFrame:
