@@ -22,7 +22,8 @@ def times(path: Path, stream: int = 0) -> tuple[list[int], Fraction]:
     with av.open(str(path)) as container:
         chosen = container.streams[stream]
         assert chosen.time_base is not None
-        shown = sorted(packet.pts for packet in container.demux(chosen) if packet.size and packet.pts is not None)
+        # Attached pictures have no time, and are shown from the beginning.
+        shown = sorted(packet.pts or 0 for packet in container.demux(chosen) if packet.size)
         return shown, chosen.time_base
 
 
@@ -47,7 +48,13 @@ def timeline_of(path: Path, segments: Iterable[Segment], *streams: StreamScan) -
     rows = streams or (scan_of(path),)
     made = timelines.timeline(*rows)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    source = {**made.source, "name": path.name, "sha256": sha256, "size_bytes": path.stat().st_size}
+    source = {
+        **made.source,
+        "name": path.name,
+        "sha256": sha256,
+        "size_bytes": path.stat().st_size,
+        "video": rows[0].video,
+    }
     return Timeline(
         source=source,
         status="complete",

@@ -31,6 +31,7 @@ from tests.recipes import (
     set_edit,
     set_matrix,
 )
+from tests.spectrum import detail
 from vidmod.containment import Limits
 from vidmod.media.frame import Frame
 from vidmod.pages import thumbnails
@@ -69,15 +70,6 @@ def numbers(found: dict[Wanted, Thumbnail]) -> list[int]:
     """The numbers in the pictures, by time."""
     rows = sorted(found.items(), key=lambda item: item[0].pts)
     return [number_of(np.asarray(opened(row).convert("L"))) for _, row in rows]
-
-
-def detail(grey: NDArray[Any], limit: float) -> float:
-    """The energy of all that goes up and down more often along the longer side than `limit`, without the mean."""
-    window = np.outer(np.hanning(grey.shape[0]), np.hanning(grey.shape[1]))
-    spectrum = np.abs(np.fft.fft2((grey - grey.mean()) * window)) ** 2
-    longer = max(grey.shape)
-    rows, columns = (np.fft.fftfreq(length) * longer for length in grey.shape)
-    return float(spectrum[np.hypot(*np.meshgrid(columns, rows)) > limit].sum())
 
 
 class TestBlurring:
