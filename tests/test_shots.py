@@ -33,7 +33,9 @@ from tests.recipes import (
 )
 from tests.spectrum import detail
 from vidmod.containment import Limits
-from vidmod.media.frame import Frame
+from vidmod.media.frame import Frame, Scaler
+from vidmod.media.reader import Reader
+from vidmod.media.source import probe
 from vidmod.pages import thumbnails
 from vidmod.pages.blurring import GRID, SIDE, blurred, fitted
 from vidmod.pages.choosing import MOST_OF_A_SEGMENT, MOST_OF_ALL, choose
@@ -263,7 +265,7 @@ class TestTaking:
         pixels = np.asarray(image.convert("L"), float)
         bright = np.unravel_index(pixels.argmax(), pixels.shape)
         with av.open(str(path)) as container:
-            truth = Frame(0, 1, Fraction(1), next(container.decode(video=0)), _scaler()).image(*size)[..., 0]
+            truth = Frame(0, 1, Fraction(1), next(container.decode(video=0)), Scaler()).image(*size)[..., 0]
         quarter = (
             (slice(None, size[1] // 2), slice(size[1] // 2, None)),
             (
@@ -295,11 +297,26 @@ class TestTaking:
             (row,) = found.values()
             assert (row.width, row.height) == fitted(size, SIDE) == opened(row).size
 
-
-def _scaler() -> Any:
-    from vidmod.media.frame import Scaler
-
-    return Scaler()
+    def test_of_real_files_they_are_what_a_reader_gives(self, shared_media: Path) -> None:
+        looked = 0
+        for path in sorted([*shared_media.glob("odd/*"), *shared_media.glob("clips/*")]):
+            truth: dict[Wanted, NDArray[np.uint8]] = {}
+            tracks = list(probe(path).tracks)
+            for track in tracks:
+                with Reader(path, track) as reader:
+                    for number, frame in enumerate(reader.frames()):
+                        if number % 17 == 3 or number == 0:
+                            wanted = Wanted(track.index, track.kind, frame.pts, frame.time_base, track.frames)
+                            truth[wanted] = frame.image(*fitted(frame.size, SIDE))
+                if reader.ledger.hidden and track.kind == "video":
+                    tracks.append(dataclasses.replace(track, kind="hidden", frames=reader.ledger.hidden))
+            found, troubles = take(path, list(truth), clear=True)
+            assert troubles == [], path.name
+            assert found.keys() == truth.keys(), path.name
+            for row, expected in truth.items():
+                assert np.abs(np.asarray(opened(found[row]), float) - expected).mean() < 6, (path.name, row)
+                looked += 1
+        assert looked > 100
 
 
 class TestTrouble:

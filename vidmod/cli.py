@@ -470,7 +470,7 @@ def report(
     if timeline_path.is_dir():
         if video is not None or clear_thumbnails:
             raise UsageError(f"{timeline_path}: is a folder, and --video goes with one timeline. Name that.")
-        sys.exit(_report_folder(timeline_path, output, told, public=public))
+        sys.exit(_report_folder(timeline_path, output, told, public=public, quiet=quiet))
     from vidmod.pages.report import check_output
     from vidmod.pages.report import report as report_timeline
     from vidmod.timeline import Timeline
@@ -494,7 +494,7 @@ def report(
     if path is None:
         _print([page])
     else:
-        told.note(f"{path}: {_count(len(timeline.segments), 'segment')}, {len(page.encode()) / 1e6:.2f} MB")
+        _tell(f"{path}: {_count(len(timeline.segments), 'segment')}, {len(page.encode()) / 1e6:.2f} MB", quiet=quiet)
 
 
 def _count(number: int, what: str) -> str:
@@ -522,16 +522,22 @@ def _report_path(timeline_path: Path, output: Path | None) -> Path | None:
     return output / name if output.is_dir() else output
 
 
-def _report_folder(folder: Path, output: Path | None, told: TerminalReport, *, public: bool) -> int:
+def _tell(message: str, *, quiet: bool) -> None:
+    """Say something on stderr, in one line however long it is."""
+    if not quiet:
+        click.echo(message, err=True)
+
+
+def _report_folder(folder: Path, output: Path | None, told: TerminalReport, *, public: bool, quiet: bool) -> int:
     from vidmod.pages.folders import report_folder
 
     if str(output) == "-":
         raise UsageError("-: pages about a folder cannot go to standard output. Name a folder.")
-    with told.job(folder.name) as progress:
+    with told.job(folder.name or str(folder)) as progress:
         done = report_folder(folder, output, public=public, progress=progress)
     for row in done.problems:
         told.error(row.path, TimelineError(f"{folder / row.path}: {row.problem}"))
-    told.note(f"{done.index}: {_count(len(done.rows), 'timeline')}")
+    _tell(f"{done.index}: {_count(len(done.rows), 'timeline')}", quiet=quiet)
     return UNSCANNED if done.problems else DONE
 
 

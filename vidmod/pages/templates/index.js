@@ -35,7 +35,7 @@
       }
       heading.setAttribute("aria-sort", next);
       sort(column, heading.dataset.sort, next === "descending");
-      told.textContent = `Now by ${button.textContent.toLowerCase()}, ${next}.`;
+      told.textContent = `By ${button.textContent.toLowerCase()}, ${next}.`;
     });
   });
 })();
