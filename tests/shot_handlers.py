@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from vidmod.errors import SourceError
-from vidmod.messages import Failed, MediumSettings, decode, encode
+from vidmod.messages import Failed, decode, encode
 from vidmod.pages import worker
 from vidmod.pages.messages import TakeDone, Taken, TakeTask
 from vidmod.workers import Json, Link
@@ -16,12 +16,12 @@ from vidmod.workers import Json, Link
 _BAD_SECONDS = 160
 
 
-def _serve(link: Link, at_bad_one: Callable[[TakeTask], None]) -> None:
+def _serve(link: Link, at_bad_one: Callable[[int], None]) -> None:
     while (payload := link.receive()) is not None:
         task = decode(payload, TakeTask)
-        if task.wanted[0] * task.time_base == _BAD_SECONDS:
-            at_bad_one(task)
-        for place in range(len(task.wanted)):
+        for place, pts in enumerate(task.wanted):
+            if pts * task.time_base == _BAD_SECONDS:
+                at_bad_one(place)
             _give(link, place)
         link.send(encode(TakeDone()))
 
@@ -33,27 +33,31 @@ def _give(link: Link, place: int) -> None:
 
 
 def dies_at_picture(link: Link, settings: Json) -> None:
-    _serve(link, lambda task: _die())
+    _serve(link, lambda place: _die())
 
 
 def says_nonsense(link: Link, settings: Json) -> None:
-    _serve(link, lambda task: link.send({"type": "taken", "slot": None, "place": "here"}))
+    _serve(link, lambda place: link.send({"type": "taken", "slot": None, "place": "here"}))
 
 
 def gives_what_nobody_asked_for(link: Link, settings: Json) -> None:
-    _serve(link, lambda task: _give(link, 5))
+    _serve(link, lambda place: _give(link, 5))
+
+
+def gives_one_again(link: Link, settings: Json) -> None:
+    _serve(link, lambda place: _give(link, place - 1))
 
 
 def gives_one_of_no_size(link: Link, settings: Json) -> None:
-    def bad(task: TakeTask) -> None:
+    def bad(place: int) -> None:
         slot, _ = link.acquire()
-        link.send({"type": "taken", "slot": slot, "place": 0, "width": 0, "height": -3})
+        link.send({"type": "taken", "slot": slot, "place": place, "width": 0, "height": -3})
 
     _serve(link, bad)
 
 
 def hangs(link: Link, settings: Json) -> None:
-    _serve(link, lambda task: time.sleep(100))
+    _serve(link, lambda place: time.sleep(100))
 
 
 def hangs_at_first(link: Link, settings: Json) -> None:
@@ -65,7 +69,7 @@ class _EndError(Exception):
 
 
 def ends(link: Link, settings: Json) -> None:
-    def end(task: TakeTask) -> None:
+    def end(place: int) -> None:
         raise _EndError
 
     try:
@@ -88,13 +92,11 @@ def fails_with_escapes(link: Link, settings: Json) -> None:
         link.send(encode(Failed("SourceError", "\x1b[2J\r\n\u202e" + "x" * 5000)))
 
 
-def only_near(link: Link, settings: Json) -> None:
-    """Takes pictures, but reads no stream from its start."""
+def only_sparsely(link: Link, settings: Json) -> None:
+    """Takes pictures, but decodes no part whole."""
 
-    class Near(worker._Taking):
-        def _take(self, task: TakeTask) -> None:
-            if task.whole:
-                raise SourceError("Not from the start.")
-            super()._take(task)
+    def refused(*_: object, **__: object) -> None:
+        raise SourceError("Not whole.")
 
-    Near(link, decode(settings, MediumSettings)).run()
+    setattr(worker, "Reader", refused)  # noqa: B010 # not for others to import from there
+    worker.serve(link, settings)

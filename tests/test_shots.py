@@ -215,7 +215,7 @@ class TestTaking:
     def test_far_apart_ones_need_no_decoding_of_what_is_between(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, video: Video
     ) -> None:
-        monkeypatch.setattr(thumbnails, "_HANDLER", "tests.shot_handlers:only_near")
+        monkeypatch.setattr(thumbnails, "_HANDLER", "tests.shot_handlers:only_sparsely")
         path = make(tmp_path / name, video)
         found, troubles = take(path, [row for row in all_of(path) if row.pts][::110], workers=2)
         assert troubles == []
@@ -380,6 +380,7 @@ class TestTrouble:
             ("dies_at_picture", "killed by signal 11"),
             ("says_nonsense", "makes no sense"),
             ("gives_what_nobody_asked_for", "makes no sense"),
+            ("gives_one_again", "makes no sense"),
             ("gives_one_of_no_size", "makes no sense"),
             ("hangs", "past its deadline of 1 s"),
             ("ends", "ended before it was done"),

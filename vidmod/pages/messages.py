@@ -11,10 +11,22 @@ from typing import Any
 import msgspec
 
 from vidmod.media.facts import TrackKind
-from vidmod.messages import Failed, Working
+from vidmod.messages import Failed, MediumSettings, Working
 
 # No container holds larger ones.
 _MOST_PIXELS = (1 << 31) - 1
+
+
+class TakeSettings(MediumSettings, frozen=True, kw_only=True):
+    """What a worker is started with.
+
+    Attributes:
+        max_packets: More of one stream are not read.
+        clear: Pictures are handed over in colour and sharp; without it, as what :mod:`vidmod.pages.blurring` leaves.
+    """
+
+    max_packets: int
+    clear: bool
 
 
 class TakeTask(msgspec.Struct, frozen=True, tag="take", kw_only=True):
@@ -25,9 +37,6 @@ class TakeTask(msgspec.Struct, frozen=True, tag="take", kw_only=True):
         hidden: Of kind `hidden`, how many there are; 0 if unknown.
         time_base: Of `wanted`, in seconds.
         wanted: When they are shown, in order, each once.
-        whole: Decode from the stream's start, and take what is shown at these times; without it, begin at the key
-            picture before the first of them, and take only what begins at exactly these times.
-        clear: In colour and sharp; without it, what :mod:`vidmod.pages.blurring` leaves.
     """
 
     stream: int
@@ -35,8 +44,6 @@ class TakeTask(msgspec.Struct, frozen=True, tag="take", kw_only=True):
     hidden: int
     time_base: Fraction
     wanted: list[int]
-    whole: bool
-    clear: bool
 
 
 class Taken(msgspec.Struct, frozen=True, tag="taken", kw_only=True):

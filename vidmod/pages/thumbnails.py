@@ -11,18 +11,19 @@ import io
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import groupby
 
 from PIL import Image
 
 from vidmod.containment import Limits
 from vidmod.errors import VidmodError
 from vidmod.media.facts import TrackKind
-from vidmod.messages import Failed, MediumSettings, Working, decode, encode
+from vidmod.messages import Failed, Working, decode, encode
 from vidmod.pages.blurring import GRID, SIDE, Size, fitted
-from vidmod.pages.messages import ReplyType, TakeDone, Taken, TakeTask
+from vidmod.pages.messages import ReplyType, TakeDone, Taken, TakeSettings, TakeTask
 from vidmod.workers import Ended, Message, Pool, Worker
 
 MEDIA_TYPE = "image/jpeg"
@@ -32,12 +33,10 @@ _WARM = ("av", "numpy", "vidmod.pages.worker")
 _SLOTS = 4
 _SLOT_BYTES = SIDE * SIDE * 3
 _WAIT_SECONDS = 1.0
-# Reading on is quicker than finding a place in the file, and decoding from the key picture before it.
-_NEAR_SECONDS = 4
+# What is lost with a worker: the picture that was next, and those as near to it as what is decoded at once.
+_NEAR_SECONDS = 6
 # Of JPEG: in what is blurred, what coding adds would be all the detail there is.
 _CLEAR_QUALITY, _BLURRED_QUALITY = 80, 90
-# Streams of which a place cannot be found by its time.
-_UNSEEKABLE = ("cover", "hidden")
 _LEAST_PTS, _MOST_PTS = -(1 << 63), (1 << 63) - 1
 
 
@@ -120,35 +119,33 @@ class Taker:
         Raises:
             VidmodError: The system does not let workers be started.
         """
-        rows = sorted({row for row in wanted if _is_possible(row)}, key=lambda row: (row.stream, row.kind, row.pts))
+        rows = sorted(
+            {row for row in wanted if _is_possible(row)},
+            key=lambda row: (row.stream, row.kind, row.time_base, row.hidden, row.pts),
+        )
         if not rows:
             return {}
         until = time.monotonic() + self._limits.file_seconds
         with Pool(_HANDLER, self._limits, warm=_WARM) as pool:
             try:
-                self._order([row for row in rows if row.kind not in _UNSEEKABLE], whole=False)
-                self._work(pool, rows, until)
-                # What was not where its time says is looked for from the start, once.
-                self._order([row for row in rows if row not in self._found.keys() | self._given_up], whole=True)
+                for group in _shared_out(rows, self._count):
+                    self._order(group)
                 self._work(pool, rows, until)
             finally:
                 self._hands.clear()
                 self._queue.clear()
         return self._found
 
-    def _order(self, rows: Sequence[Wanted], *, whole: bool) -> None:
-        for group in _grouped(rows, None if whole else _NEAR_SECONDS):
-            first = group[0]
-            task = TakeTask(
-                stream=first.stream,
-                kind=first.kind,
-                hidden=first.hidden,
-                time_base=first.time_base,
-                wanted=[row.pts for row in group],
-                whole=whole,
-                clear=self._clear,
-            )
-            self._queue.append((task, group))
+    def _order(self, rows: list[Wanted]) -> None:
+        first = rows[0]
+        task = TakeTask(
+            stream=first.stream,
+            kind=first.kind,
+            hidden=first.hidden,
+            time_base=first.time_base,
+            wanted=[row.pts for row in rows],
+        )
+        self._queue.append((task, rows))
 
     def _work(self, pool: Pool, rows: Sequence[Wanted], until: float) -> None:
         while self._queue or any(hand.task is not None for hand in self._hands.values()):
@@ -183,7 +180,13 @@ class Taker:
 
     def _hire(self, pool: Pool) -> _Hand:
         limits = self._limits
-        settings = MediumSettings(name=self._name, max_pixels=limits.max_pixels, max_streams=limits.max_streams)
+        settings = TakeSettings(
+            name=self._name,
+            max_pixels=limits.max_pixels,
+            max_streams=limits.max_streams,
+            max_packets=limits.max_packets,
+            clear=self._clear,
+        )
         # An opening of its own: workers must not share a position in the file.
         try:
             source = os.open(f"/proc/self/fd/{self._descriptor}", os.O_RDONLY | os.O_CLOEXEC)
@@ -223,17 +226,19 @@ class Taker:
         hand.worker.expect(None if hand.task is None else self._limits.chunk_seconds)
 
     def _finish(self, hand: _Hand) -> None:
-        assert hand.task is not None
-        if hand.task.whole:
-            self._given_up.update(row for row in hand.rows if row not in self._found)
+        self._given_up.update(row for row in hand.rows if row not in self._found)
         hand.task, hand.rows = None, []
 
     def _lose(self, hand: _Hand, reason: str) -> None:
-        """A worker is lost, and what it was at with it: it would not end better with another."""
+        """A worker is lost, and what it was at with it; the rest of its task is for another."""
         self._failures += 1
         self._note(f"a process that read {self._name} was {reason}")
-        self._given_up.update(row for row in hand.rows if row not in self._found)
         del self._hands[hand.worker]
+        left = [row for row in hand.rows if row not in self._found]
+        lost = [row for row in left if (row.pts - left[0].pts) * row.time_base <= _NEAR_SECONDS]
+        self._given_up.update(lost)
+        if rest := left[len(lost) :]:
+            self._order(rest)
 
     def _stop(self, reason: str) -> None:
         self._note(f"given up: {reason}")
@@ -256,17 +261,12 @@ def _is_possible(row: Wanted) -> bool:
     return _LEAST_PTS <= row.pts <= _MOST_PTS and 0 <= row.hidden <= _MOST_PTS and row.stream >= 0
 
 
-def _grouped(rows: Sequence[Wanted], near: int | None) -> list[list[Wanted]]:
-    """Rows, sorted, of one stream and near each other in time, in seconds; None for all of a stream."""
-    groups: list[list[Wanted]] = []
-    for row in rows:
-        last = groups[-1][-1] if groups else None
-        same = last is not None and (last.stream, last.kind, last.time_base) == (row.stream, row.kind, row.time_base)
-        if last is not None and same and (near is None or (row.pts - last.pts) * row.time_base <= near):
-            groups[-1].append(row)
-        else:
-            groups.append([row])
-    return groups
+def _shared_out(rows: Sequence[Wanted], count: int) -> Iterator[list[Wanted]]:
+    """Rows, sorted, of one stream each, and those of a stream in as many stretches of time as there are workers."""
+    for _, group in groupby(rows, key=lambda row: (row.stream, row.kind, row.time_base, row.hidden)):
+        of_stream = list(group)
+        size = -(-len(of_stream) // count)
+        yield from (of_stream[start : start + size] for start in range(0, len(of_stream), size))
 
 
 def _thumbnail(data: memoryview, size: Size, *, clear: bool) -> Thumbnail:
