@@ -52,8 +52,8 @@ ORDER = (
     "crew",
     "scanning",
     "redacting",
-    "pages",
     "inputs",
+    "pages",
     "inventory",
     "terminal",
     "reporting",
@@ -70,6 +70,8 @@ SINGLE_IMPORTERS = {
     "rich": "terminal inventory reporting cli",
     "click": "cli",
     "jsonschema_rs": "schema",
+    "jinja2": "pages",
+    "PIL": "pages",
     "subprocess": "workers models containment",
 }
 
@@ -134,6 +136,7 @@ def test_public_names() -> None:
         "export",
         "judge",
         "redact",
+        "report",
         "scan",
     ]
     for name in vidmod.__all__:
@@ -151,9 +154,17 @@ def test_help_imports_nothing_heavy() -> None:
     assert result.stdout.splitlines()[-1] == "[]"
 
 
-def test_judging_imports_no_decoder_and_no_runtime() -> None:
-    code = (
-        "import sys, vidmod.judging; print([m for m in ('av', 'cv2', 'openvino', 'onnxruntime') if m in sys.modules])"
-    )
+def modules_loaded_by(module: str, *names: str) -> list[str]:
+    code = f"import sys, vidmod.{module}; print(*(name for name in {names!r} if name in sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "[]"
+    return result.stdout.split()
+
+
+def test_judging_imports_no_decoder_and_no_runtime() -> None:
+    assert modules_loaded_by("judging", "av", "cv2", "openvino", "onnxruntime") == []
+
+
+@pytest.mark.parametrize("module", ["pages.report", "pages.folders"])
+def test_reports_are_made_without_a_decoder_and_a_runtime(module: str) -> None:
+    assert modules_loaded_by(module, "av", "openvino", "onnxruntime") == []
+    assert modules_loaded_by("pages.worker", "av") == ["av"]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vidmod.errors import VidmodError
     from vidmod.exports import export
     from vidmod.judging import judge
+    from vidmod.pages.report import report
     from vidmod.policy import Policy
     from vidmod.redacting.job import Redactor, redact
     from vidmod.redacting.result import Redaction
@@ -40,6 +41,7 @@ __all__ = [
     "export",
     "judge",
     "redact",
+    "report",
     "scan",
 ]
 
@@ -58,6 +60,7 @@ _HOMES = {
     "export": "exports",
     "judge": "judging",
     "redact": "redacting.job",
+    "report": "pages.report",
     "scan": "scanning",
 }
 
