@@ -34,7 +34,11 @@ def check(document: object, schema: str, origin: str, error: Callable[[str], Usa
     Raises:
         UsageError: Of the given class; the message gives the path to the first wrong field.
     """
-    first = next(iter(_validator(schema).iter_errors(document)), None)
+    try:
+        first = next(iter(_validator(schema).iter_errors(document)), None)
+    except UnicodeEncodeError as exc:
+        # JSON can escape half of a surrogate pair, and Python reads it.
+        raise error(f"{origin}: holds text that is not Unicode ({exc.object[:_MAX_VALUE_CHARACTERS]!r}).") from exc
     if first is not None:
         raise error(f"{origin}: {_where(first.instance_path)}{_what(first.message)}")
 
