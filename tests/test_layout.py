@@ -67,6 +67,8 @@ SINGLE_IMPORTERS = {
     "tensorrt": "models",
     "pycuda": "models",
     "cv2": "models",
+    "jinja2": "pages",
+    "markupsafe": "pages",
     "rich": "terminal inventory reporting cli",
     "click": "cli",
     "jsonschema_rs": "schema",
