@@ -313,7 +313,8 @@ def _lone_peaks(timeline: Timeline, policy: Policy | None) -> list[str]:
     ]
     if not found:
         return []
-    names = words.listed([row.id for row in found[:8]]) + (" and others" if len(found) > 8 else "")
+    more = [f"{len(found) - 8} more"] if len(found) > 8 else []
+    names = words.listed([*(row.id for row in found[:8]), *more])
     return [
         f"Lone peaks ({names}): single pictures reach the score for block, and those beside them do not, so only a "
         "person can tell."

@@ -253,7 +253,7 @@ class Editor {
 
   boxes() {
     this.boxList = h("ul", { class: "box-list" });
-    const isElsewhere = this.segment.stream !== undefined;
+    const isElsewhere = this.segment.stream !== undefined || !this.page.timeline.source.video;
     return h("fieldset", {}, h("legend", {}, "Boxes"), this.boxList,
       isElsewhere ? h("p", { class: "aside" }, "Boxes can be added to the main picture only.") : this.newBox());
   }
@@ -270,21 +270,24 @@ class Editor {
     const isFirst = stream !== null && stream === streams[0];
     const chains = stream ? chainsIn(stream, segment) : [];
     const rows = [
-      ...chains.map((chain) => this.chainRow(stream, chain, isFirst)),
+      ...chains.filter((chain) => this.isLeft(chain)).map((chain) => this.chainRow(stream, chain, isFirst)),
       ...review.state.tracks.filter(during).map((track) => this.trackRow(track, "tracks", "drawn", "Remove")),
       ...review.state.dismissed.filter(during).map((track) => this.trackRow(track, "dismissed", "removed", "Put back")),
     ];
     this.boxList.replaceChildren(...(rows.length ? rows : [h("li", { class: "aside" }, "No box was found in it: accepted, the whole picture is covered.")]));
   }
 
+  /** Whether any of its boxes has not been removed. */
+  isLeft(chain) {
+    const { dismissed } = this.page.review.state;
+    return chain.items.some(({ sample, box }) => !dismissedBy(dismissed, chain.label, box, sample.time_seconds));
+  }
+
   chainRow(stream, chain, canRemove) {
-    const { state } = this.page.review;
-    const left = chain.items.filter(({ sample, box }) => !dismissedBy(state.dismissed, chain.label, box, sample.time_seconds));
     const [first, last] = [chain.items[0].sample.time_seconds, chain.items.at(-1).sample.time_seconds];
     const peak = Math.max(...chain.items.map((item) => item.score));
     const count = chain.items.length === 1 ? "1 picture" : `${chain.items.length} pictures`;
     const text = `${clock(first)}${last > first ? ` to ${clock(last)}` : ""}, ${count}, up to ${peak.toFixed(2)}`;
-    if (!left.length) return h("li", { class: "gone" }, h("bdi", {}, chain.label), ` ${text}`, h("span", {}, " removed"));
     const everywhere = h("button", { type: "button", class: "quiet small", click: () => this.dismiss(stream, chain, 0, chain.items.length - 1) }, "Remove in this segment");
     const pictures = h("details", {}, h("summary", {}, "In one picture"));
     pictures.addEventListener("toggle", () => this.listPictures(pictures, stream, chain), { once: true });
