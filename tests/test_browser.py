@@ -396,17 +396,19 @@ class TestBoxes:
         assert drawn["boxes"][0]["box"] == pytest.approx([160, 90, 320, 180], abs=4)
 
     def test_what_was_removed_shows_and_what_was_added_does_not(self, opened: Open, tmp_path: Path) -> None:
-        film = make_film(tmp_path / "film.mp4", [*range(20, 30), *range(65, 75)])  # type: ignore[arg-type]
+        film = make_film(tmp_path / "film.mp4", [*range(20, 30), *range(65, 75), *range(115, 125)])  # type: ignore[arg-type]
         models = (str(write_classifier(tmp_path)), str(write_detector(tmp_path)))
         with Scanner(ScanSettings(models=models, sampling="all")) as scanner:
             given = scanner.scan(film)
         with opened(given, video=film.as_uri()) as found:
             found.press("j", "a", "t")
             found.page.get_by_role("button", name="Remove in this segment").press("Enter")
-            found.press("Escape", "j", "a", "b")
-            for name, value in {"x1": "200", "y1": "100", "x2": "280", "y2": "160"}.items():
-                found.page.locator(f"#edit-{name}").fill(value)
-            found.page.get_by_role("button", name="Add the box").press("Enter")
+            for decision in ("a", "x"):
+                found.press("Escape", "j", decision, "b")
+                for name, value in {"x1": "200", "y1": "100", "x2": "280", "y2": "160"}.items():
+                    found.page.locator(f"#edit-{name}").fill(value)
+                found.page.get_by_role("button", name="Add the box").press("Enter")
+            assert "1 box drawn here will still be covered" in found.words("[data-segment=s3]")
             found.press("Escape")
             found.save()
         output = redacted(film, tmp_path / "film.mp4.reviewed.timeline.json", models)
@@ -415,6 +417,9 @@ class TestBoxes:
             assert after[number][25:55, 25:55].min() >= 200, number
         for number in range(65, 75):
             assert after[number][25:55, 25:55].max() <= 30, number
+            assert after[number][104:156, 204:276].max() <= 5, number
+        for number in range(115, 125):
+            assert after[number][25:55, 25:55].min() >= 200, number
             assert after[number][104:156, 204:276].max() <= 5, number
 
     def test_one_that_makes_no_sense_is_not_added(self, opened: Open, scanned: Timeline) -> None:

@@ -195,7 +195,7 @@ class Editor {
     this.page = page;
     this.id = card.dataset.segment;
     this.place = card.querySelector("[data-editor]");
-    this.listed = "";
+    this.listed = [];
     this.form = h("div", { class: "editor" }, this.times(), this.boxes(), this.note());
     this.place.replaceChildren(this.form);
     this.show();
@@ -262,8 +262,9 @@ class Editor {
   listBoxes() {
     const { review, streams } = this.page;
     const { segment } = this;
-    const state = JSON.stringify([segment, review.state.tracks, review.state.dismissed]);
-    if (state === this.listed) return;
+    const { tracks, dismissed } = review.state;
+    const state = [JSON.stringify(segment), tracks, dismissed];
+    if (state.every((part, index) => part === this.listed[index])) return;
     this.listed = state;
     const during = (row) => row.start_seconds < segment.end_seconds && segment.start_seconds < row.end_seconds;
     const stream = streamOf(streams, segment);
@@ -271,10 +272,10 @@ class Editor {
     const chains = stream ? chainsIn(stream, segment) : [];
     const rows = [
       ...chains.filter((chain) => this.isLeft(chain)).map((chain) => this.chainRow(stream, chain, isFirst)),
-      ...review.state.tracks.filter(during).map((track) => this.trackRow(track, "tracks", "drawn", "Remove")),
-      ...review.state.dismissed.filter(during).map((track) => this.trackRow(track, "dismissed", "removed", "Put back")),
+      ...tracks.filter(during).map((track) => this.trackRow(track, "tracks", "drawn", "Remove")),
+      ...dismissed.filter(during).map((track) => this.trackRow(track, "dismissed", "removed", "Put back")),
     ];
-    this.boxList.replaceChildren(...(rows.length ? rows : [h("li", { class: "aside" }, "No box was found in it: accepted, the whole picture is covered.")]));
+    this.boxList.replaceChildren(...(rows.length ? rows : [h("li", { class: "aside" }, "No detector found anything in it: accepted, the whole picture is covered. To cover a part only, reject it and add a box.")]));
   }
 
   /** Whether any of its boxes has not been removed. */
@@ -338,7 +339,7 @@ class Editor {
     const { width, height } = config;
     const third = (length, share) => Math.round(length * share);
     return h("details", { class: "new-box" }, h("summary", {}, "Add a box"),
-      h("p", { class: "aside" }, "Type where it is, in pixels of the picture as displayed, or draw it on the player or on a picture. Where there is a box, only the box is covered, not the whole picture."),
+      h("p", { class: "aside" }, "Type where it is, in pixels of the picture as displayed, or draw it on the player or on a picture. It is covered while it lasts, beside what was found."),
       h("div", { class: "fields" },
         h("span", { class: "number-field wide" }, h("label", { for: "edit-label" }, "Label"), this.label, h("datalist", { id: "edit-labels" }, ...labels.map((value) => h("option", { value })))),
         number("from", "From, s", this.segment.start_seconds), number("to", "To, s", this.segment.end_seconds)),

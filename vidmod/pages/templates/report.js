@@ -276,7 +276,7 @@ class Page {
     const choice = (id, label, values) => h("span", { class: "number-field wide" }, h("label", { for: id }, label), h("select", { id }, ...values.map((value) => h("option", { value }, value))));
     const problem = h("p", { class: "problem", role: "alert", id: "new-problem" });
     const form = h("form", { class: "editor new-segment", submit: (event) => this.createSegment(event) },
-      h("p", { class: "aside" }, "The whole picture is covered while it lasts, unless you draw a box in it."),
+      h("p", { class: "aside" }, "The whole picture is covered while it lasts; only what was found, where a detector found something."),
       h("div", { class: "fields" }, number("new-start", "Start, s", at), number("new-end", "End, s", Math.min(at + 2, Math.max(this.config.end, at + 0.1))),
         choice("new-category", "Category", this.config.choices), choice("new-verdict", "Verdict", ["block", "review"])),
       h("p", {}, h("button", {}, "Add the segment"), " ", h("button", { type: "button", class: "quiet", click: () => this.closeForm() }, "Cancel")), problem);

@@ -231,8 +231,11 @@ class Review {
   }
 
   keep() {
+    // Tracks can be megabytes, which a browser does not keep; those of the page itself need not be.
+    const { tracks, ...rest } = this.state;
+    const state = tracks === this.timeline.tracks ? rest : this.state;
     try {
-      localStorage.setItem(this.key, JSON.stringify({ version: 1, state: this.state }));
+      localStorage.setItem(this.key, JSON.stringify({ version: 1, state }));
       this.isKept = true;
     } catch {
       this.isKept = false;
@@ -242,7 +245,8 @@ class Review {
   restored() {
     try {
       const kept = JSON.parse(localStorage.getItem(this.key));
-      return kept?.version === 1 && isState(this.timeline, kept.state) ? kept.state : null;
+      const state = { tracks: this.timeline.tracks, ...kept.state };
+      return kept.version === 1 && isState(this.timeline, state) ? state : null;
     } catch {
       return null;
     }
