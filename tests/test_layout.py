@@ -67,10 +67,11 @@ SINGLE_IMPORTERS = {
     "tensorrt": "models",
     "pycuda": "models",
     "cv2": "models",
+    "jinja2": "pages",
+    "markupsafe": "pages",
     "rich": "terminal inventory reporting cli",
     "click": "cli",
     "jsonschema_rs": "schema",
-    "jinja2": "pages",
     "PIL": "pages",
     "subprocess": "workers models containment",
 }
