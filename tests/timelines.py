@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from vidmod.coverage import Covered
-from vidmod.policy import Policy
+from vidmod.policy import Policy, Verdict
 from vidmod.predictions import Detection, Predictions, Scores
-from vidmod.timeline import Sample, Status, StreamKind, StreamScan, Timeline
+from vidmod.timeline import Sample, Segment, Status, StreamKind, StreamScan, Timeline
 
 VIDEO = {
     "codec": "h264",
@@ -70,3 +71,11 @@ def timeline(*streams: StreamScan, status: Status = "complete") -> Timeline:
             "policy": policy.as_document(),
         },
     )
+
+
+def segment(start: float, end: float, category: str = "explicit", verdict: Verdict = "block", **more: Any) -> Segment:
+    """A segment as a scan might have found it."""
+    known: dict[str, Any] = {
+        "id": "s1", "action": "cover", "peak": 0.91, "mean": 0.8, "labels": {"FEMALE_BREAST_EXPOSED": 0.91},
+    }  # fmt: skip
+    return Segment(category=category, verdict=verdict, start_seconds=start, end_seconds=end, **{**known, **more})

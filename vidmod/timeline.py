@@ -185,9 +185,12 @@ class Timeline:
         try:
             text = sys.stdin.read() if str(path) == "-" else path.read_text("utf-8")
             document = json.loads(text)
+            if "\\ud" in text.lower():
+                # JSON can spell halves of surrogate pairs, and nothing that is written from them is text.
+                json.dumps(document, ensure_ascii=False).encode()
         except FileNotFoundError as exc:
             raise TimelineError(f"{path}: there is no such timeline. Check the path.") from exc
-        except (OSError, UnicodeDecodeError) as exc:
+        except (OSError, UnicodeError) as exc:
             raise TimelineError(f"{path}: cannot be read ({exc}).") from exc
         except json.JSONDecodeError as exc:
             raise TimelineError(f"{path}: is not whole JSON ({exc}). Scan the video again.") from exc

@@ -38,6 +38,12 @@ class Format:
 
 FORMATS: dict[str, Format] = {
     "csv": Format(".csv", "a row per segment and per stretch that was not looked at", tells_unknown=True),
+    "webvtt": Format(".vtt", "subtitles for players and web pages that say what was found", tells_unknown=True),
+    "ffmetadata": Format(".txt", "chapters, for FFmpeg to put into a file", tells_unknown=True),
+    "edl": Format(".edl", "cuts, mutes and scene markers for Kodi and MPlayer", tells_unknown=True),
+    "mcf": Format(".mcf", "MovieContentFilter 1.1.0: what a player is to skip"),
+    "otio": Format(".otio", "OpenTimelineIO: markers, and gaps for what was not looked at", tells_unknown=True),
+    "png": Format(".png", "a plot of scores, thresholds and segments over time", is_binary=True, tells_unknown=True),
 }
 
 
