@@ -62,7 +62,9 @@ def write(timeline: Timeline) -> bytes:
     about = [f"vidmod: {timeline.verdict}, {timeline.status}", legible(timeline.source["name"]), *elsewhere(timeline)]
     if timeline.status != "complete":
         about += map(legible, timeline.notes)
-    return "".join(f"{line}\n" for line in [*map(_comment, about), *(row[2] for row in sorted(set(lines)))]).encode()
+    return "".join(
+        f"{line}\n" for line in [*map(_comment, filter(None, about)), *(row[2] for row in sorted(set(lines)))]
+    ).encode()
 
 
 def _action(segment: Segment) -> int:

@@ -47,7 +47,7 @@ def stream_name(number: int | None, kind: str | None) -> str:
 def title(segment: Segment) -> str:
     """A segment in a few words: `Block: explicit`, and the stream if it is not the first."""
     where = "" if segment.stream is None else f", {stream_name(segment.stream, segment.kind).lower()}"
-    return f"{VERDICT_WORDS[segment.verdict]}: {legible(segment.category, 60)}{where}"
+    return f"{VERDICT_WORDS[segment.verdict]}: {legible(segment.category, 60) or 'unnamed'}{where}"
 
 
 def summary(segment: Segment) -> str:
