@@ -589,6 +589,15 @@ class TestPlot:
             assert matplotlib.rcParams["font.size"] == 30
 
 
+@pytest.mark.parametrize("name", ["csv", "webvtt", "ffmetadata", "edl", "mcf", "otio"])
+def test_of_what_could_not_be_scanned_each_says_so(name: str) -> None:
+    made = film([], duration_seconds=0.0, video=None)
+    made = dataclasses.replace(made, streams=(), coverage=(), status="unscannable", notes=("No frame of it decodes.",))
+    data = export(made, name)
+    assert b"unscannable" in data
+    assert b"No frame of it decodes." in data
+
+
 def test_a_judged_timeline_of_a_detector_goes_everywhere() -> None:
     rows = [sample(t / 2, 0.99 if 8 <= t < 12 else 0.01, ("FEMALE_BREAST_EXPOSED", 0.8), shown=0.5) for t in range(40)]
     made = judge(timeline(stream(rows)))
