@@ -42,7 +42,7 @@ HOSTILE = (
     "\u2028line\u2029paragraph\x85next",
     "\ufeff\ufffe\U000e0041",
     "']]><!-- &amp; &#0; & ]]>",
-    "$\\frac{1}{0}$ \\undefined $",
+    "$\\undefined{$ and $\\frac{1}{0}$",
     "{{ 7 * 7 }} {% raw %}",
     "../../etc/passwd",
     "http://example.org/?a=b&c",

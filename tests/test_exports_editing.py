@@ -9,6 +9,7 @@ import io
 import json
 import shutil
 import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -29,6 +30,7 @@ from tests.recipes import RATE, Video, make, number_in
 from tests.timelines import VIDEO, sample, segment, stream, timeline
 from vidmod import export, judge
 from vidmod.coverage import Covered
+from vidmod.errors import UsageError
 from vidmod.exports.clock import length
 from vidmod.exports.wording import legible
 from vidmod.reviewing import reviewed
@@ -596,6 +598,25 @@ def test_of_what_could_not_be_scanned_each_says_so(name: str) -> None:
     data = export(made, name)
     assert b"unscannable" in data
     assert b"No frame of it decodes." in data
+
+
+def test_without_opentimelineio_only_its_format_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "opentimelineio", None)
+    monkeypatch.delitem(sys.modules, "vidmod.exports.otio", raising=False)
+    with pytest.raises(UsageError, match="otio: needs the package opentimelineio"):
+        export(film(), "otio")
+    assert export(film(), "edl")
+
+
+@pytest.mark.parametrize("name", ["csv", "webvtt", "ffmetadata", "edl", "mcf", "otio", "png"])
+def test_half_a_character_is_written_as_none(name: str) -> None:
+    """A file that holds one is refused, but a library's user may have one in memory."""
+    half = "half \ud83d"
+    row = segment(1.0, 2.0, half, id=half, action=half, labels={half: 0.5})
+    made = dataclasses.replace(film([row], name=half), notes=(half,))
+    data = export(made, name)
+    if name != "png":
+        assert "half \ufffd" in (data.decode() if name != "otio" else str(json.loads(data)))
 
 
 def test_a_judged_timeline_of_a_detector_goes_everywhere() -> None:

@@ -272,7 +272,7 @@ def _draw_thresholds(axes: Axes, category: Category | None) -> None:
 def _head(figure: Figure, timeline: Timeline, height: float) -> None:
     left = _LEFT / _INCHES
     color = _darker(timeline.verdict)
-    _text(figure, left, 1 - 0.2 / height, timeline.source["name"], weight="bold", size=12, va="center", limit=90)
+    _text(figure, left, 1 - 0.2 / height, timeline.source["name"], weight="bold", size=12, va="center", limit=72)
     words = f"{VERDICT_WORDS[timeline.verdict].upper()}  ·  {timeline.status}"
     _text(figure, left, 1 - 0.42 / height, words, weight="bold", size=9.5, va="center", color=color)
     _text(figure, left, 1 - 0.6 / height, _account(timeline), size=8.5, va="center", color=_QUIET, limit=140)
