@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections.abc import Sequence
+from typing import Any
 
 from vidmod.coverage import Covered
-from vidmod.policy import Policy
+from vidmod.policy import Policy, Verdict
 from vidmod.predictions import Detection, Predictions, Scores
 from vidmod.timeline import Sample, Segment, Status, StreamKind, StreamScan, Timeline
 
@@ -95,3 +96,11 @@ def long_timeline(hours: float = 2, fps: float = 2, *, segments: int = 60, seed:
         for n in range(segments)
     )
     return dataclasses.replace(made, segments=marked, verdict="block" if segments else "pass")
+
+
+def segment(start: float, end: float, category: str = "explicit", verdict: Verdict = "block", **more: Any) -> Segment:
+    """A segment as a scan might have found it."""
+    known: dict[str, Any] = {
+        "id": "s1", "action": "cover", "peak": 0.91, "mean": 0.8, "labels": {"FEMALE_BREAST_EXPOSED": 0.91},
+    }  # fmt: skip
+    return Segment(category=category, verdict=verdict, start_seconds=start, end_seconds=end, **{**known, **more})

@@ -49,6 +49,12 @@ FORMATS: dict[str, Format] = {
     "hive": Format(".json", "the answer of Hive's visual moderation, with boxes", tells_unknown=True),
     "sightengine": Format(".json", "the answer of Sightengine's video moderation (nudity-2.1)", tells_unknown=True),
     "dsa": Format(".json", "what a machine knows of an EU statement of reasons (API v2)", tells_unknown=True),
+    "webvtt": Format(".vtt", "subtitles for players and web pages that say what was found", tells_unknown=True),
+    "ffmetadata": Format(".txt", "chapters, for FFmpeg to put into a file", tells_unknown=True),
+    "edl": Format(".edl", "cuts, mutes and scene markers for Kodi and MPlayer", tells_unknown=True),
+    "mcf": Format(".mcf", "MovieContentFilter 1.1.0: what a player is to skip"),
+    "otio": Format(".otio", "OpenTimelineIO: markers, and gaps for what was not looked at", tells_unknown=True),
+    "png": Format(".png", "a plot of scores, thresholds and segments over time", is_binary=True, tells_unknown=True),
 }
 
 

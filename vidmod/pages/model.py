@@ -85,6 +85,7 @@ class Card:
     found: str
     note: str
     pictures: Sequence[Picture]
+    lacks_pictures: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,6 +412,7 @@ def _cards(timeline: Timeline, shots: Mapping[str, Sequence[Shot]], policy: Poli
             found="" if before is None else f"{words.clock(before.start_seconds)} to {words.clock(before.end_seconds)}",
             note=notes.get(row.id, ""),
             pictures=[_picture(shot, stream, policy) for shot in shots.get(row.id, ())],
+            lacks_pictures=row.id in shots and not shots[row.id],
         )
 
 
