@@ -41,6 +41,7 @@ ORDER = (
     "store",
     "judging",
     "reviewing",
+    "annotations",
     "exports",
     "targets",
     "recall",

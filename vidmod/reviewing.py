@@ -68,7 +68,7 @@ def _is_same_thing(box: Box, other: Box) -> bool:
     return total > 0 and common / total >= _SAME_OVERLAP
 
 
-def box_between(rows: Sequence[Json], pts: int) -> Box:
+def box_between(rows: Sequence[Json], pts: float) -> Box:
     """Where a track's box is at a time: between two of its `boxes` in a straight line, else as the nearest."""
     before = max((row for row in rows if row["pts"] <= pts), key=lambda row: row["pts"], default=rows[0])
     after = min((row for row in rows if row["pts"] >= pts), key=lambda row: row["pts"], default=rows[-1])
