@@ -1,6 +1,6 @@
 """A timeline in other tools' formats: one file per format, and this table of them.
 
-A module of a format has one public function, ``write(timeline) -> bytes``. It imports what it needs when it is itself
+A module of a format has a function ``write(timeline) -> bytes``. It imports what it needs when it is itself
 imported, and that is when its format is asked for. Text from strangers (names, labels, notes) is escaped by each.
 """
 
@@ -38,6 +38,10 @@ class Format:
 
 FORMATS: dict[str, Format] = {
     "csv": Format(".csv", "a row per segment and per stretch that was not looked at", tells_unknown=True),
+    "cvat": Format(".xml", "CVAT for video 1.1: tracks; `vidmod import` reads them", tells_unknown=True),
+    "cvat-labels": Format(".json", "the labels for the constructor of a task in CVAT", tells_unknown=True),
+    "labelstudio": Format(".json", "a task for Label Studio; `vidmod import` reads it", tells_unknown=True),
+    "labelstudio-config": Format(".xml", "the labeling configuration for that task", tells_unknown=True),
 }
 
 
