@@ -16,6 +16,7 @@ from vidmod._version import __version__
 if TYPE_CHECKING:
     from vidmod.errors import VidmodError
     from vidmod.exports import export
+    from vidmod.imports import import_review
     from vidmod.judging import judge
     from vidmod.pages.report import report
     from vidmod.policy import Policy
@@ -39,6 +40,7 @@ __all__ = [
     "VidmodError",
     "__version__",
     "export",
+    "import_review",
     "judge",
     "redact",
     "report",
@@ -58,6 +60,7 @@ _HOMES = {
     "Timeline": "timeline",
     "VidmodError": "errors",
     "export": "exports",
+    "import_review": "imports",
     "judge": "judging",
     "redact": "redacting.job",
     "report": "pages.report",

@@ -575,6 +575,58 @@ def export(timeline_path: Path, to: str, output: Path | None, quiet: bool) -> No
         _print_bytes(data)
 
 
+@cli.command("import")
+@click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
+@click.option(
+    "--timeline",
+    "timeline_path",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="That was exported; what a scan found in it stays untouched.",
+)
+@click.option("--from", "source", metavar="cvat|labelstudio", help="What FILE is, if not to be told from its content.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Write the timeline here; - is standard output, as without."
+)
+@click.option("--reviewer", metavar="NAME", help="Who decided.  [default: whom FILE names]")
+@click.option("--note", default="", metavar="TEXT", help="What to say about it all.")
+@click.option("--force", is_flag=True, help="Take it though it says that it belongs to something else, or nothing.")
+@click.option("--quiet", is_flag=True, help="Nothing on stderr but errors.")
+def import_(
+    path: Path,
+    timeline_path: Path,
+    source: str | None,
+    output: Path | None,
+    reviewer: str | None,
+    note: str,
+    force: bool,
+    quiet: bool,
+) -> None:
+    """Take back what a person did in CVAT or Label Studio, as a reviewed timeline.
+
+    FILE is what the tool exports of a task that `vidmod export` made: CVAT for video 1.1, or Label Studio's JSON. What
+    was deleted is rejected, what was moved is changed, what is new is added; `vidmod redact --timeline` takes the
+    result.
+    """
+    from vidmod.imports import import_review, read_file, summary
+    from vidmod.timeline import Timeline
+
+    if str(path) == str(timeline_path) == "-":
+        raise UsageError("-: FILE and the timeline cannot both come from standard input. Name one of them.")
+    if output is not None and output.exists() and path.exists() and output.samefile(path):
+        raise UsageError(f"{output}: is the file to import. Name another one for the timeline.")
+    before = Timeline.read(timeline_path)
+    after = import_review(
+        read_file(path), before, origin=str(path), source=source, reviewer=reviewer, note=note, force=force
+    )
+    if output is not None and str(output) != "-":
+        after.write(output)
+    else:
+        _print(after.dumps())
+    if not quiet:
+        click.echo(summary(after), err=True)
+
+
 def _list_formats() -> str:
     from vidmod.exports import FORMATS
 
