@@ -278,7 +278,17 @@ def _whole(samples: Sequence[Sample], frames: Sequence[FrameRegions], time_base:
             else [Span(segment.start_seconds, segment.end_seconds)]
         )
     ]
-    going_on = [span for span in rules.targets.whole(samples) if _meets(float(span.start), float(span.end), rules)]
+    near = [
+        Span(segment.start_seconds - before, segment.end_seconds + after)
+        for segment in rules.truth
+        for before, after in [_reaches(segment, rules)]
+    ]
+    going_on = [
+        Span(max(span.start, reach.start), min(span.end, reach.end))
+        for span in rules.targets.whole(samples)
+        for reach in near
+        if span.start < reach.end and reach.start < span.end
+    ]
     return union([*accepted, *going_on])
 
 
