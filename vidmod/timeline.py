@@ -195,8 +195,11 @@ class Timeline:
                 json.dumps(document, ensure_ascii=False).encode()
         except FileNotFoundError as exc:
             raise TimelineError(f"{path}: there is no such timeline. Check the path.") from exc
-        except (OSError, UnicodeError) as exc:
-            raise TimelineError(f"{path}: cannot be read ({exc}).") from exc
+        except OSError as exc:
+            raise TimelineError(f"{path}: cannot be read ({exc.strerror}).") from exc
+        except UnicodeError as exc:
+            hint = "A timeline is what this writes: vidmod scan VIDEO -o FILE."
+            raise TimelineError(f"{path}: cannot be read as text ({exc}). {hint}") from exc
         except json.JSONDecodeError as exc:
             raise TimelineError(f"{path}: is not whole JSON ({exc}). Scan the video again.") from exc
         except (ValueError, RecursionError) as exc:
