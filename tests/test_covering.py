@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from vidmod.policy import Category, Policy
-from vidmod.predictions import Box, Detection, Predictions
+from vidmod.predictions import Box, Detection, Predictions, Scores
 from vidmod.redacting.covering import Covered, Rules, cover, still_tracked, still_visible
 from vidmod.redacting.messages import Covering
 from vidmod.targets import Targets
@@ -79,6 +80,16 @@ class TestASegmentThatAReviewerLeft:
         looked, scanned = samples(250, range(25, 175)), (segment(1.0, 7.0),)
         assert max(boxed(decide(looked, truth=(segment(1.0, 5.0),), scanned=scanned))) == 124
         assert max(boxed(decide(looked, truth=scanned, scanned=scanned))) > 174
+
+    def test_what_a_classifier_blocks_ends_where_a_reviewer_ended_it(self) -> None:
+        targets = Targets((Category("nsfw", ("net.nsfw",), 0.2, 0.8),), Policy.default())
+        bad = Predictions(scores=(Scores("net", {"nsfw": 0.99}),))
+        looked = [Sample(pts, pts / RATE, 1 / RATE, bad if 25 <= pts < 175 else Predictions()) for pts in range(250)]
+        scanned = Segment("s1", "nsfw", "block", "cover", 1.0, 6.8, 0.99, 0.99, {"nsfw": 0.99})
+        moved = dataclasses.replace(scanned, end_seconds=5.0)
+        for truth, end in ((scanned, 175), (moved, 125)):
+            rules = Rules(targets, Tracking(), truth=(truth,), scanned=(scanned,))
+            assert whole(cover(looked, SIZE, BASE, Span(0.0, 10.0), rules)) == list(range(25, end))
 
     def test_a_border_of_the_scan_far_from_all_boxes_counts(self) -> None:
         covered = decide(samples(250, range(25, 75)), truth=(segment(1.0, 6.0),), scanned=(segment(1.0, 6.0),))

@@ -41,7 +41,9 @@ ORDER = (
     "store",
     "judging",
     "reviewing",
+    "annotations",
     "exports",
+    "imports",
     "targets",
     "recall",
     "plans",
@@ -53,9 +55,8 @@ ORDER = (
     "scanning",
     "redacting",
     "live",
-    "pages",
-    "live",
     "inputs",
+    "pages",
     "inventory",
     "terminal",
     "reporting",
@@ -69,9 +70,14 @@ SINGLE_IMPORTERS = {
     "tensorrt": "models",
     "pycuda": "models",
     "cv2": "models",
+    "jinja2": "pages",
+    "markupsafe": "pages",
     "rich": "terminal inventory reporting cli",
     "click": "cli",
     "jsonschema_rs": "schema",
+    "PIL": "pages",
+    "matplotlib": "exports",
+    "opentimelineio": "exports",
     "subprocess": "workers models containment",
     "prometheus_client": "live",
     "sqlite3": "live",
@@ -138,8 +144,10 @@ def test_public_names() -> None:
         "VidmodError",
         "__version__",
         "export",
+        "import_review",
         "judge",
         "redact",
+        "report",
         "scan",
     ]
     for name in vidmod.__all__:
@@ -151,15 +159,24 @@ def test_public_names() -> None:
 def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys; from vidmod.cli import cli; cli(['--help'], standalone_mode=False); "
-        "print([m for m in ('numpy', 'av', 'cv2', 'openvino', 'onnxruntime', 'rich') if m in sys.modules])"
+        "heavy = 'numpy av cv2 openvino onnxruntime rich matplotlib opentimelineio'.split(); "
+        "print([m for m in heavy if m in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.splitlines()[-1] == "[]"
 
 
-def test_judging_imports_no_decoder_and_no_runtime() -> None:
-    code = (
-        "import sys, vidmod.judging; print([m for m in ('av', 'cv2', 'openvino', 'onnxruntime') if m in sys.modules])"
-    )
+def modules_loaded_by(module: str, *names: str) -> list[str]:
+    code = f"import sys, vidmod.{module}; print(*(name for name in {names!r} if name in sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "[]"
+    return result.stdout.split()
+
+
+def test_judging_imports_no_decoder_and_no_runtime() -> None:
+    assert modules_loaded_by("judging", "av", "cv2", "openvino", "onnxruntime") == []
+
+
+@pytest.mark.parametrize("module", ["pages.report", "pages.folders"])
+def test_reports_are_made_without_a_decoder_and_a_runtime(module: str) -> None:
+    assert modules_loaded_by(module, "av", "openvino", "onnxruntime") == []
+    assert modules_loaded_by("pages.worker", "av") == ["av"]

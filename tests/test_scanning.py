@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
@@ -15,6 +16,7 @@ import vidmod
 from samples.make_samples import make_sample
 from samples.truths import truth_path
 from tests.networks import write_classifier, write_detector
+from tests.recipes import Video, make
 from vidmod.errors import NotVideoError, SourceNotFoundError, SourceUnreadableError, UsageError
 from vidmod.policy import Policy
 from vidmod.scanning import Progress, Scanner, ScanSettings
@@ -285,3 +287,14 @@ def test_spans_are_looked_at_picture_by_picture(tmp_path: Path) -> None:
     assert timeline.status == "partial"
     with pytest.raises(UsageError, match="sampling 'all'"):
         ScanSettings(spans=spans)
+
+
+def test_it_says_when_the_earliest_stream_begins(tmp_path: Path) -> None:
+    """Players call that 0; here the sound begins half a second before the pictures."""
+    path = make(tmp_path / "film.ts", Video(times=range(12, 32)), sound_seconds=1.5)
+    with Scanner(ScanSettings(models=(str(write_classifier(tmp_path)),))) as scanner:
+        source = scanner.scan(path).source
+    with av.open(str(path)) as container:
+        assert container.start_time is not None
+        assert source["container_start_seconds"] == pytest.approx(container.start_time / 1e6, abs=1e-6)
+    assert source["start_seconds"] - source["container_start_seconds"] == pytest.approx(12 / 25, abs=0.03)

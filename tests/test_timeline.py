@@ -102,6 +102,33 @@ class TestDocument:
         with pytest.raises(TimelineError, match="half a surrogate pair"):
             Timeline.from_document(document)
 
+    @pytest.mark.parametrize(
+        ("number", "says"),
+        [
+            ("NaN", "NaN is no number"),
+            ("-Infinity", "-Infinity is no number"),
+            ("1e999", "1e999 is no number"),
+            ("9" * 400, "is too large"),
+            ("9" * 5000, "is too large"),
+            ("[" * 100_000, "recursion"),
+        ],
+    )
+    def test_a_number_that_is_no_time_is_refused(self, film: Timeline, number: str, says: str, tmp_path: Path) -> None:
+        path = tmp_path / "film.json"
+        path.write_text("".join(film.dumps()).replace('"time_seconds": 0.0', f'"time_seconds": {number}'), "utf-8")
+        with pytest.raises(TimelineError, match=says) as caught:
+            Timeline.read(path)
+        assert str(caught.value).startswith(f"{path}: ")
+
+    def test_half_a_character_is_refused_and_a_whole_one_is_not(self, film: Timeline, tmp_path: Path) -> None:
+        path = tmp_path / "film.json"
+        text = "".join(film.dumps())
+        path.write_text(text.replace("film.mp4", "\\ud83d.mp4"), "utf-8")
+        with pytest.raises(TimelineError, match="surrogates not allowed"):
+            Timeline.read(path)
+        path.write_text(text.replace("film.mp4", "\\ud83d\\ude00.mp4"), "utf-8")
+        assert Timeline.read(path).source["name"] == "\N{GRINNING FACE}.mp4"
+
     def test_a_missing_file_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(TimelineError, match="no such timeline"):
             Timeline.read(tmp_path / "none.json")

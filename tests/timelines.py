@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import random
 from collections.abc import Sequence
+from typing import Any
 
 from vidmod.coverage import Covered
-from vidmod.policy import Policy
+from vidmod.policy import Policy, Verdict
 from vidmod.predictions import Detection, Predictions, Scores
-from vidmod.timeline import Sample, Status, StreamKind, StreamScan, Timeline
+from vidmod.timeline import Sample, Segment, Status, StreamKind, StreamScan, Timeline
 
 VIDEO = {
     "codec": "h264",
@@ -70,3 +73,34 @@ def timeline(*streams: StreamScan, status: Status = "complete") -> Timeline:
             "policy": policy.as_document(),
         },
     )
+
+
+def long_timeline(hours: float = 2, fps: float = 2, *, segments: int = 60, seed: int = 7) -> Timeline:
+    """As a scan of a film gives it: a score for every sample, and a box or two in most, with as many digits."""
+    chance = random.Random(seed)
+    labels = ("FACE_FEMALE", "FACE_MALE", "FEMALE_BREAST_EXPOSED", "BELLY_EXPOSED", "FEET_EXPOSED")
+    rows = []
+    for number in range(round(hours * 3600 * fps)):
+        found = []
+        for _ in range(chance.choice((0, 0, 1, 1, 2))):
+            x, y = (round(chance.uniform(0, size), 1) for size in (500, 250))
+            box = (x, y, round(x + chance.uniform(10, 140), 1), round(y + chance.uniform(10, 110), 1))
+            found.append(Detection("nudenet", chance.choice(labels), round(chance.uniform(0.2, 0.9), 4), box))
+        scores = (Scores("open_nsfw", {"nsfw": round(chance.random() ** 3, 4)}),)
+        time = number / fps
+        rows.append(Sample(round(time * 90_000), time, round(1 / 24, 6), Predictions(scores, tuple(found))))
+    made = timeline(stream(rows))
+    step = hours * 3600 / max(1, segments)
+    marked = tuple(
+        Segment(f"s{n + 1}", "explicit", "block", "cover", n * step, n * step + 4, 0.9, 0.8, {labels[2]: 0.9})
+        for n in range(segments)
+    )
+    return dataclasses.replace(made, segments=marked, verdict="block" if segments else "pass")
+
+
+def segment(start: float, end: float, category: str = "explicit", verdict: Verdict = "block", **more: Any) -> Segment:
+    """A segment as a scan might have found it."""
+    known: dict[str, Any] = {
+        "id": "s1", "action": "cover", "peak": 0.91, "mean": 0.8, "labels": {"FEMALE_BREAST_EXPOSED": 0.91},
+    }  # fmt: skip
+    return Segment(category=category, verdict=verdict, start_seconds=start, end_seconds=end, **{**known, **more})

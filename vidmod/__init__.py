@@ -16,7 +16,9 @@ from vidmod._version import __version__
 if TYPE_CHECKING:
     from vidmod.errors import VidmodError
     from vidmod.exports import export
+    from vidmod.imports import import_review
     from vidmod.judging import judge
+    from vidmod.pages.report import report
     from vidmod.policy import Policy
     from vidmod.redacting.job import Redactor, redact
     from vidmod.redacting.result import Redaction
@@ -38,8 +40,10 @@ __all__ = [
     "VidmodError",
     "__version__",
     "export",
+    "import_review",
     "judge",
     "redact",
+    "report",
     "scan",
 ]
 
@@ -56,8 +60,10 @@ _HOMES = {
     "Timeline": "timeline",
     "VidmodError": "errors",
     "export": "exports",
+    "import_review": "imports",
     "judge": "judging",
     "redact": "redacting.job",
+    "report": "pages.report",
     "scan": "scanning",
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from vidmod.media import Ledger, VideoTrack
+from vidmod.media import Ledger, Probe, VideoTrack
 from vidmod.messages import Picture
 from vidmod.models import Manifest, Model
 from vidmod.timeline import Json, StreamScan
@@ -43,6 +43,11 @@ def notes_of(ledger: Ledger, track: VideoTrack) -> list[str]:
 def stream_name(track: VideoTrack) -> str:
     """What notes call a stream."""
     return f"Stream {track.index}" + ("" if track.kind == "video" else f" ({track.kind})")
+
+
+def start_of(facts: Probe | None) -> float | None:
+    """When the earliest stream of a file begins, in seconds; None if nobody says."""
+    return None if facts is None or facts.start_seconds is None else round(float(facts.start_seconds), 6)
 
 
 def video_json(track: VideoTrack, picture: Picture | None) -> Json:

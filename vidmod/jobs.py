@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from vidmod._version import __version__
-from vidmod.describing import is_whole, model_json, notes_of, stream_name, unseen, video_json
+from vidmod.describing import is_whole, model_json, notes_of, start_of, stream_name, unseen, video_json
 from vidmod.digest import Digest
 from vidmod.errors import NotVideoError, SourceError, SourceUnreadableError
 from vidmod.judging import find_segments, judge, verdict_of
@@ -450,6 +450,7 @@ class FileJob:
             "format": None if facts is None else facts.format,
             "start_seconds": start,
             "duration_seconds": round(end - start, 6),
+            "container_start_seconds": start_of(facts),
             "stream": 0 if first is None else first.stream,
             "kind": "video" if first is None else first.kind,
             "video": None if first is None else first.video,

@@ -14,11 +14,14 @@ from typing import Literal
 
 from vidmod.errors import TimelineError
 from vidmod.judging import verdict_of
-from vidmod.timeline import Json, Segment, Timeline, segment_from_json, segment_json
+from vidmod.predictions import Box, Detection
+from vidmod.timeline import Json, Sample, Segment, Timeline, segment_from_json, segment_json
 
 Decision = Literal["accepted", "rejected", "changed", "added"]
 # What a scan's times are rounded to.
 _SAME_SECONDS = 1e-6
+# Of a box that a reviewer dismissed and a detection beside it: what overlaps less is another thing.
+_SAME_OVERLAP = 0.5
 
 
 def machine_segments(timeline: Timeline) -> tuple[Segment, ...]:
@@ -43,6 +46,37 @@ def decisions(timeline: Timeline) -> dict[str, Decision]:
     return {} if timeline.review is None else {row["segment"]: row["decision"] for row in timeline.review["decisions"]}
 
 
+def without_dismissed(found: Iterable[Detection], sample: Sample, rows: Iterable[Json]) -> list[Detection]:
+    """Those detections of a sample that no track of `rows`, as :func:`dismissed` gives them, is about."""
+    shown = [row for row in rows if row["start_seconds"] <= sample.time_seconds < row["end_seconds"] and row["boxes"]]
+    return [
+        item
+        for item in found
+        if not any(
+            row["label"] == item.label and _is_same_thing(box_between(row["boxes"], sample.pts), item.box)
+            for row in shown
+        )
+    ]
+
+
+def _is_same_thing(box: Box, other: Box) -> bool:
+    """By their intersection over union."""
+    common = max(0.0, min(box[2], other[2]) - max(box[0], other[0])) * max(
+        0.0, min(box[3], other[3]) - max(box[1], other[1])
+    )
+    total = sum((row[2] - row[0]) * (row[3] - row[1]) for row in (box, other)) - common
+    return total > 0 and common / total >= _SAME_OVERLAP
+
+
+def box_between(rows: Sequence[Json], pts: float) -> Box:
+    """Where a track's box is at a time: between two of its `boxes` in a straight line, else as the nearest."""
+    before = max((row for row in rows if row["pts"] <= pts), key=lambda row: row["pts"], default=rows[0])
+    after = min((row for row in rows if row["pts"] >= pts), key=lambda row: row["pts"], default=rows[-1])
+    share = 0.0 if after["pts"] == before["pts"] else (pts - before["pts"]) / (after["pts"] - before["pts"])
+    x1, y1, x2, y2 = (a + (b - a) * share for a, b in zip(before["box"], after["box"], strict=True))
+    return (x1, y1, x2, y2)
+
+
 def reviewed(
     timeline: Timeline,
     segments: Sequence[Segment],
@@ -61,7 +95,7 @@ def reviewed(
     Args:
         timeline: As a scan wrote it, or as a person has corrected it before: the machine's part stays the scan's.
         segments: All that remain, and those that were added. One of the machine's that is not here was rejected, one
-            whose times or category differ was changed, one of another id was added.
+            whose times, category or verdict differ was changed, one of another id was added.
         at: When; with a zone.
         tracks: All that remain; None for those that the timeline has.
         dismissed: Tracks of boxes that are not to be covered.
@@ -137,4 +171,5 @@ def _is_same(before: Segment, after: Segment) -> bool:
         abs(before.start_seconds - after.start_seconds) <= _SAME_SECONDS
         and abs(before.end_seconds - after.end_seconds) <= _SAME_SECONDS
         and before.category == after.category
+        and before.verdict == after.verdict
     )

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -25,6 +27,10 @@ SCHEMA = "vidmod.timeline/1"
 Status = Literal["complete", "partial", "unscannable"]
 StreamKind = Literal["video", "cover", "view", "hidden"]
 Json = dict[str, Any]
+# How JSON writes half of a character, which nothing can write out again unless the other half is beside it.
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+# Of 64 bits, with a sign.
+_MOST_DIGITS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,13 +190,20 @@ class Timeline:
         """
         try:
             text = sys.stdin.read() if str(path) == "-" else path.read_text("utf-8")
-            document = json.loads(text)
+            document = json.loads(text, parse_int=_whole, parse_float=_finite, parse_constant=_finite)
+            if _SURROGATE.search(text):
+                json.dumps(document, ensure_ascii=False).encode()
         except FileNotFoundError as exc:
             raise TimelineError(f"{path}: there is no such timeline. Check the path.") from exc
-        except (OSError, UnicodeDecodeError) as exc:
-            raise TimelineError(f"{path}: cannot be read ({exc}).") from exc
+        except OSError as exc:
+            raise TimelineError(f"{path}: cannot be read ({exc.strerror}).") from exc
+        except UnicodeError as exc:
+            hint = "A timeline is what this writes: vidmod scan VIDEO -o FILE."
+            raise TimelineError(f"{path}: cannot be read as text ({exc}). {hint}") from exc
         except json.JSONDecodeError as exc:
             raise TimelineError(f"{path}: is not whole JSON ({exc}). Scan the video again.") from exc
+        except (ValueError, RecursionError) as exc:
+            raise TimelineError(f"{path}: is JSON, but no timeline ({exc}). Scan the video again.") from exc
         return cls.from_document(document, str(path))
 
     @classmethod
@@ -207,6 +220,29 @@ class Timeline:
             return _from_json(cast("Json", document))
         except ValueError as exc:
             raise TimelineError(f"{origin}: {exc}") from exc
+
+
+def _whole(text: str) -> int:
+    """A whole number of the document.
+
+    Raises:
+        ValueError: It is larger than any time or size.
+    """
+    if len(text) > _MOST_DIGITS:
+        raise ValueError(f"{text[:20]}… is too large")
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    """A number of the document.
+
+    Raises:
+        ValueError: It is infinite or none: JSON has no such numbers, and no time or score is one.
+    """
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:20]} is no number")
+    return value
 
 
 def _from_json(document: Json) -> Timeline:

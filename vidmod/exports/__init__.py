@@ -1,6 +1,6 @@
 """A timeline in other tools' formats: one file per format, and this table of them.
 
-A module of a format has one public function, ``write(timeline) -> bytes``. It imports what it needs when it is itself
+A module of a format has a function ``write(timeline) -> bytes``. It imports what it needs when it is itself
 imported, and that is when its format is asked for. Text from strangers (names, labels, notes) is escaped by each.
 """
 
@@ -38,6 +38,16 @@ class Format:
 
 FORMATS: dict[str, Format] = {
     "csv": Format(".csv", "a row per segment and per stretch that was not looked at", tells_unknown=True),
+    "webvtt": Format(".vtt", "subtitles for players and web pages that say what was found", tells_unknown=True),
+    "ffmetadata": Format(".txt", "chapters, for FFmpeg to put into a file", tells_unknown=True),
+    "edl": Format(".edl", "cuts, mutes and scene markers for Kodi and MPlayer", tells_unknown=True),
+    "mcf": Format(".mcf", "MovieContentFilter 1.1.0: what a player is to skip"),
+    "otio": Format(".otio", "OpenTimelineIO: markers, and gaps for what was not looked at", tells_unknown=True),
+    "png": Format(".png", "a plot of scores, thresholds and segments over time", is_binary=True, tells_unknown=True),
+    "cvat": Format(".xml", "CVAT for video 1.1: tracks; `vidmod import` reads them", tells_unknown=True),
+    "cvat-labels": Format(".json", "the labels for the constructor of a task in CVAT", tells_unknown=True),
+    "labelstudio": Format(".json", "a task for Label Studio; `vidmod import` reads it", tells_unknown=True),
+    "labelstudio-config": Format(".xml", "the labeling configuration for that task", tells_unknown=True),
     "aws-rekognition": Format(
         ".json", "the answer of Rekognition's GetContentModeration, aggregated by TIMESTAMPS", tells_unknown=True
     ),

@@ -9,6 +9,7 @@ from fractions import Fraction
 
 from vidmod.predictions import Box, Detection
 from vidmod.redacting.messages import Covering
+from vidmod.reviewing import box_between, without_dismissed
 from vidmod.targets import Targets
 from vidmod.timebase import Span, complement, to_seconds, union
 from vidmod.timeline import Json, Sample, Segment
@@ -17,8 +18,6 @@ from vidmod.tracking import FrameDetections, FrameRegions, Tracker, Tracking, Tr
 # What is found this close to where looking ended may go on.
 _EDGE_SECONDS = 0.25
 _SHARE_COVERED = 0.9
-# Of a box that a reviewer dismissed and a detection beside it: what overlaps less is covered.
-_SAME_OVERLAP = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,24 +238,7 @@ def _track(run: Sequence[Sample], size: tuple[int, int], time_base: Fraction, ru
 
 def _boxes(sample: Sample, rules: Rules) -> list[Detection]:
     """The detections that are to be covered."""
-    shown = [row for row in rules.dismissed if row["start_seconds"] <= sample.time_seconds < row["end_seconds"]]
-    shown = [row for row in shown if row["boxes"]]
-    return [
-        item
-        for item in rules.targets.boxes(sample.predictions)
-        if not any(
-            row["label"] == item.label and _is_same(_between(row["boxes"], sample.pts), item.box) for row in shown
-        )
-    ]
-
-
-def _is_same(box: Box, other: Box) -> bool:
-    """Whether two boxes are of one thing, by their intersection over union."""
-    common = max(0.0, min(box[2], other[2]) - max(box[0], other[0])) * max(
-        0.0, min(box[3], other[3]) - max(box[1], other[1])
-    )
-    total = sum((row[2] - row[0]) * (row[3] - row[1]) for row in (box, other)) - common
-    return total > 0 and common / total >= _SAME_OVERLAP
+    return without_dismissed(rules.targets.boxes(sample.predictions), sample, rules.dismissed)
 
 
 def _levelled(item: Detection, rules: Rules) -> Detection:
@@ -296,7 +278,17 @@ def _whole(samples: Sequence[Sample], frames: Sequence[FrameRegions], time_base:
             else [Span(segment.start_seconds, segment.end_seconds)]
         )
     ]
-    going_on = [span for span in rules.targets.whole(samples) if _meets(float(span.start), float(span.end), rules)]
+    near = [
+        Span(segment.start_seconds - before, segment.end_seconds + after)
+        for segment in rules.truth
+        for before, after in [_reaches(segment, rules)]
+    ]
+    going_on = [
+        Span(max(span.start, reach.start), min(span.end, reach.end))
+        for span in rules.targets.whole(samples)
+        for reach in near
+        if span.start < reach.end and reach.start < span.end
+    ]
     return union([*accepted, *going_on])
 
 
@@ -361,15 +353,7 @@ def _meets(start: float, end: float, rules: Rules) -> bool:
 def _drawn(pts: int, start: float, rules: Rules) -> list[Box]:
     """A reviewer's boxes at that time, between two of a track's in a straight line."""
     shown = (track for track in rules.drawn if track["start_seconds"] <= start < track["end_seconds"])
-    return [_between(track["boxes"], pts) for track in shown if track["boxes"]]
-
-
-def _between(rows: Sequence[Json], pts: int) -> Box:
-    before = max((row for row in rows if row["pts"] <= pts), key=lambda row: row["pts"], default=rows[0])
-    after = min((row for row in rows if row["pts"] >= pts), key=lambda row: row["pts"], default=rows[-1])
-    share = 0.0 if after["pts"] == before["pts"] else (pts - before["pts"]) / (after["pts"] - before["pts"])
-    x1, y1, x2, y2 = (a + (b - a) * share for a, b in zip(before["box"], after["box"], strict=True))
-    return (x1, y1, x2, y2)
+    return [box_between(track["boxes"], pts) for track in shown if track["boxes"]]
 
 
 def joined(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
