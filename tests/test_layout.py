@@ -78,7 +78,7 @@ SINGLE_IMPORTERS = {
     "PIL": "pages",
     "matplotlib": "exports",
     "opentimelineio": "exports",
-    "subprocess": "workers models containment",
+    "subprocess": "workers models containment live",
     "prometheus_client": "live",
     "sqlite3": "live",
 }

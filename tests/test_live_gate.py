@@ -108,6 +108,19 @@ def test_a_cut_forgets_all() -> None:
     assert gate.decide(3, 4).reason == "clear"
 
 
+def test_a_look_at_what_has_long_left_is_left_out() -> None:
+    gate = make_gate()
+    for number in range(100):
+        gate.frame(number, number + 1)
+        gate.decide(number, number + 1)
+    gate.look(10, BAD)
+    gate.look(90, NOTHING)
+    gate.frame(100, 101)
+    gate.look(95, NOTHING)
+    gate.look(100, NOTHING)
+    assert gate.decide(100, 101).reason == "clear"
+
+
 def test_what_makes_no_sense_is_refused() -> None:
     gate = make_gate()
     gate.frame(0, 1)

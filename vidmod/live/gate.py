@@ -91,6 +91,7 @@ class Gate:
         self._tracker = Tracker(self._tracking, time_base=self._time_base, width=self._size[0], height=self._size[1])
         # Frames after the newest look, [pts, end).
         self._ahead: deque[tuple[int, int]] = deque()
+        self._dropped: int | None = None  # the last frame of which no look is taken any more
         self._boxes: dict[int, tuple[Box, ...]] = {}
         self._newest_look: tuple[int, int] | None = None
         # Frames within these have been looked at, or lie between looks: [first, last] pts, in order.
@@ -115,9 +116,13 @@ class Gate:
     def look(self, pts: int, predictions: Predictions) -> None:
         """What was seen in a frame; looks come in the order of their frames, and not all frames have one.
 
+        One that comes so late that its frame has long left is of no use, and left out.
+
         Raises:
             ValueError: There is no such frame after the last look.
         """
+        if self._dropped is not None and pts <= self._dropped:
+            return
         if not any(frame[0] == pts for frame in self._ahead):
             raise ValueError(f"Invalid look ({pts}). There is no such frame after the last look.")
         while self._ahead[0][0] < pts:
@@ -146,7 +151,7 @@ class Gate:
             self._known.popleft()
         # A look at what left so long ago tells nothing of what comes.
         while self._ahead and self._ahead[0][0] < pts - self._most_behind:
-            self._ahead.popleft()
+            self._dropped = self._ahead.popleft()[0]
         while self._boxes and (first := next(iter(self._boxes))) < pts:
             del self._boxes[first]  # nobody asked
         while self._found and self._found[0][1] <= pts:

@@ -12,9 +12,12 @@ and each to the process that watches: a `Beat` several times a second.
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from vidmod.live.pipe import Counts
+from vidmod.models.manifest import Preparation
 from vidmod.predictions import Box
 
 
@@ -143,9 +146,58 @@ class Beat(msgspec.Struct, tag="beat", array_like=True):
     waiting: int = 0
 
 
+class ReaderSettings(msgspec.Struct):
+    """For the reader."""
+
+    url: str
+    timeout_seconds: float
+    max_pixels: int
+
+
+class FilterSettings(msgspec.Struct):
+    """For the filter.
+
+    Attributes:
+        policy: As a document.
+        labels: Covered instead of what the policy has covered; none for the policy's.
+        preparations: What models want to see.
+        begin: What has left before, which is never to change; None at first.
+    """
+
+    policy: dict[str, Any]
+    labels: list[str]
+    preparations: list[Preparation]
+    delay_seconds: float
+    max_gap_seconds: float
+    hold_seconds: float
+    margin: float
+    max_pixels: int
+    preset: str
+    threads: int
+    begin: Begin | None
+
+
+class AnalystSettings(msgspec.Struct):
+    """For the analyst."""
+
+    models: list[str]
+    runtime: str
+    device: str
+    precision: str
+    weights: dict[str, str]
+
+
+class PublisherSettings(msgspec.Struct):
+    """For the publisher."""
+
+    url: str
+    timeout_seconds: float
+
+
 FromReader = Source | Picture | Heard | Lost
-ToFilter = Seen
+FromAnalyst = Seen
 ToAnalyst = Look
 ToPublisher = Begin | Leave
 FromPublisher = WantKey
-Order = Hold
+ToParent = Beat | Begin
+FromParent = Hold

@@ -55,9 +55,9 @@ class Wire(Generic[Received]):
         self._end.close()
 
     @property
-    def waits(self) -> bool:
-        """Whether there is something to send as soon as there is room."""
-        return bool(self._out)
+    def waiting(self) -> int:
+        """Bytes to send as soon as there is room."""
+        return self._waiting
 
     def send(self, message: object) -> bool:
         """Send a message, or let it wait.

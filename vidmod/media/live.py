@@ -228,12 +228,13 @@ def _even(length: float, most: int) -> int:
 
 def _opened(shape: Shape, threads: int) -> VideoCodecContext:
     context = av.CodecContext.create("libx264", "w")
-    _configure(context, shape, threads)
+    configure(context, shape, threads)
     context.open()
     return context
 
 
-def _configure(context: VideoCodecContext, shape: Shape, threads: int) -> None:
+def configure(context: VideoCodecContext, shape: Shape, threads: int) -> None:
+    """Set an encoder up for a shape, before it is opened."""
     context.width, context.height = shape.size
     context.pix_fmt = PIXEL_FORMAT
     context.time_base, context.framerate = TIME_BASE, shape.rate

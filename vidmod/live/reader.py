@@ -1,0 +1,94 @@
+"""The process that reads the source: connects, takes it apart into packets, connects again."""
+
+from __future__ import annotations
+
+import time
+
+from vidmod.errors import SourceUnreadableError
+from vidmod.live.backoff import Backoff
+from vidmod.live.messages import Beat, Heard, Lost, Picture, ReaderSettings, Sound, Source
+from vidmod.live.station import BEAT_SECONDS, Station
+from vidmod.media.network import Incoming, NetworkReader, StreamFacts, scheme_of
+
+PACKETS = "packets"
+KINDS: dict[str, type] = {PACKETS: int}  # nothing comes on it
+
+
+def run(station: Station[ReaderSettings], settings: ReaderSettings) -> None:
+    """Read until the process that watches has gone; of a file, until its end."""
+    _Reader(station, settings).run()
+
+
+class _Reader:
+    def __init__(self, station: Station[ReaderSettings], settings: ReaderSettings) -> None:
+        self._station, self._settings = station, settings
+        self._beat = Beat("connecting")
+        self._facts: StreamFacts | None = None
+        self._told = False  # whether the filter knows of this source
+        self._needs_key = True
+
+    def run(self) -> None:
+        backoff = Backoff()
+        while True:
+            self._beat.doing = "connecting"
+            self._listen(0.0)
+            try:
+                settings = self._settings
+                with NetworkReader(
+                    settings.url, timeout_seconds=settings.timeout_seconds, max_pixels=settings.max_pixels
+                ) as reader:
+                    self._facts, self._told = reader.facts, False
+                    self._beat.connections += 1
+                    self._beat.doing, self._beat.trouble = "reading", ""
+                    for incoming in reader.packets():
+                        self._listen(0.0)
+                        self._pass_on(incoming)
+                        backoff.succeeded()
+            except SourceUnreadableError as exc:
+                self._beat.trouble = str(exc)
+                self._station.send(PACKETS, Lost(str(exc)))
+            self._facts = None
+            is_over = scheme_of(self._settings.url) == "file" and self._beat.connections > 0
+            self._beat.doing = "ended" if is_over else "waiting"
+            self._idle(float("inf") if is_over else backoff.failed())
+
+    def _idle(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            self._listen(min(left, BEAT_SECONDS))
+
+    def _listen(self, seconds: float) -> None:
+        for name, _ in self._station.poll(seconds):
+            if name == PACKETS:
+                self._told = False
+        self._beat.waiting = self._station.waiting(PACKETS)
+        self._station.beat(self._beat)
+
+    def _pass_on(self, incoming: Incoming) -> None:
+        facts = self._facts
+        if facts is None or not self._station.has(PACKETS):
+            return
+        if incoming.extradata is not None or not self._told:
+            extradata = facts.extradata if incoming.extradata is None else incoming.extradata
+            self._told = self._station.send(PACKETS, _source(facts, extradata))
+            self._needs_key = True
+        self._beat.packets += 1
+        if incoming.is_sound:
+            self._station.send(PACKETS, Heard(incoming.seconds, incoming.data))
+        elif incoming.key or not self._needs_key:
+            # Of what is dropped because the filter stands still, nothing is of use up to the next key picture.
+            picture = Picture(incoming.pts, incoming.dts, incoming.key, incoming.data)
+            self._needs_key = not self._station.send(PACKETS, picture)
+
+
+def _source(facts: StreamFacts, extradata: bytes) -> Source:
+    sound = facts.sound
+    return Source(
+        codec=facts.codec,
+        extradata=extradata,
+        size=facts.size,
+        rate=(facts.rate.numerator, facts.rate.denominator),
+        time_base=(facts.time_base.numerator, facts.time_base.denominator),
+        bits=facts.bits,
+        sound=None if sound is None else Sound(sound.codec, sound.sample_rate, sound.layout, sound.extradata),
+    )

@@ -1,0 +1,355 @@
+"""Streams from and to a network, and files paced as if they came from one.
+
+What is read here is a stranger's, and what opens it has to reach the network: so only a reader's own process does this,
+which knows nothing else, and hands on packets. Nothing here waits longer than it is told to, but for what FFmpeg's
+connecting does without a limit (see the process that watches).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import av
+from av.audio.stream import AudioStream
+from av.container import InputContainer, OutputContainer
+from av.error import ExitError, FFmpegError
+from av.packet import Packet
+
+from vidmod.errors import OutputError, SourceUnreadableError, UsageError
+from vidmod.media.live import AAC_SAMPLES, TIME_BASE, Shape, configure
+
+# What is read from where, and by which of FFmpeg's protocols; a playlist names others of the same kind only.
+_PROTOCOLS = {
+    "rtmp": "rtmp,tcp",
+    "rtmps": "rtmps,tls,tcp",
+    "http": "http,tcp,crypto",
+    "https": "https,tls,tcp,crypto",
+    "rtsp": "rtsp,rtp,tcp,udp",
+    "tcp": "tcp",
+    "udp": "udp",
+    "file": "file",
+}
+_FORMATS = "flv,live_flv,hls,mpegts,rtsp,mov,matroska,h264,hevc"
+# With less, FFmpeg has missed pictures that began a little after the sound.
+_PROBE_SECONDS = 3
+_FIRST_RATE, _LAST_RATE = Fraction(1), Fraction(240)
+_USUAL_RATE = Fraction(30)
+
+
+@dataclass(frozen=True, slots=True)
+class SoundFacts:
+    """A sound stream: codec as FFmpeg names it, and what its container says before its packets."""
+
+    codec: str
+    sample_rate: int
+    layout: str
+    extradata: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StreamFacts:
+    """What a source says of itself.
+
+    Attributes:
+        codec: FFmpeg's decoder name.
+        size: Stored width and height.
+        rate: Pictures a second, as claimed or usual.
+        bits: A second, 0 if it does not say so.
+    """
+
+    codec: str
+    extradata: bytes
+    size: tuple[int, int]
+    rate: Fraction
+    time_base: Fraction
+    bits: int
+    sound: SoundFacts | None
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Incoming:
+    """A packet: of pictures with its own times, or of sound.
+
+    Attributes:
+        pts, dts: In the picture stream's time base; None if it does not say them.
+        seconds: Of sound, when it is heard.
+        extradata: What replaces the stream's from here on, if anything does.
+    """
+
+    is_sound: bool
+    data: bytes
+    key: bool
+    pts: int | None
+    dts: int | None
+    seconds: float
+    extradata: bytes | None = None
+
+
+class NetworkReader:
+    """An open source. A context manager.
+
+    Args:
+        url: `rtmp`, `rtmps`, `http`, `https`, `rtsp`, `tcp`, `udp`, or a file's path, which is paced by its times.
+        timeout_seconds: For connecting, and for anything to come.
+        max_pixels: Larger pictures are not decoded, not even to know their size.
+
+    Raises:
+        UsageError: The URL's scheme is none of these.
+        SourceUnreadableError: It cannot be opened, or shows no pictures.
+    """
+
+    def __init__(self, url: str, *, timeout_seconds: float = 5.0, max_pixels: int = 1 << 28) -> None:
+        scheme = scheme_of(url)
+        microseconds = str(round(timeout_seconds * 1e6))
+        options = {
+            "format_whitelist": _FORMATS,
+            "protocol_whitelist": _PROTOCOLS[scheme],
+            "analyzeduration": str(_PROBE_SECONDS * 1_000_000),
+            "max_streams": "16",
+        }
+        if scheme != "file":
+            options |= {"fflags": "nobuffer", "rw_timeout": microseconds}
+        if scheme == "rtsp":
+            options["rtsp_transport"] = "tcp"
+        self._is_paced = scheme == "file"
+        try:
+            self._container: InputContainer = av.open(
+                f"file:{url}" if scheme == "file" and not url.startswith("file:") else url,
+                "r",
+                options={"max_pixels": str(max_pixels)},
+                container_options=options,
+                timeout=(timeout_seconds + _PROBE_SECONDS, timeout_seconds),
+                metadata_errors="replace",
+            )
+        except (FFmpegError, ValueError, UnicodeError) as exc:
+            raise SourceUnreadableError(f"{told(url)}: cannot be opened ({reason(exc)}).") from exc
+        try:
+            self.facts = self._probed(url)
+        except BaseException:
+            self._container.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """More than once is fine."""
+        self._container.close()
+
+    def _probed(self, url: str) -> StreamFacts:
+        pictures = [stream for stream in self._container.streams.video if stream.codec_context is not None]
+        if not pictures:
+            kinds = ", ".join(sorted({stream.type for stream in self._container.streams})) or "nothing"
+            raise SourceUnreadableError(f"{told(url)}: shows no pictures that vidmod decodes ({kinds}).")
+        self._pictures = stream = pictures[0]
+        sounds = [item for item in self._container.streams.audio if item.codec_context is not None]
+        self._sound: AudioStream | None = sounds[0] if sounds else None
+        rate = stream.average_rate or stream.guessed_rate
+        context = stream.codec_context
+        return StreamFacts(
+            codec=context.codec.name,
+            extradata=bytes(context.extradata or b""),
+            size=(context.width, context.height),
+            rate=rate if rate is not None and _FIRST_RATE <= rate <= _LAST_RATE else _USUAL_RATE,
+            time_base=stream.time_base or Fraction(1, 1000),
+            bits=context.bit_rate or 0,
+            sound=None if self._sound is None else _sound_facts(self._sound),
+        )
+
+    def packets(self) -> Iterator[Incoming]:
+        """What comes, as it comes.
+
+        Raises:
+            SourceUnreadableError: The source is gone, silent, or damaged.
+        """
+        began: float | None = None
+        wanted = [stream for stream in (self._pictures, self._sound) if stream is not None]
+        try:
+            for packet in self._container.demux(wanted):
+                if packet.size == 0:
+                    continue
+                time_base = packet.time_base or Fraction(1, 1000)
+                stamp = packet.dts if packet.dts is not None else packet.pts
+                if self._is_paced and stamp is not None:
+                    seconds = float(stamp * time_base)
+                    now = time.monotonic()
+                    began = now - seconds if began is None else began
+                    time.sleep(max(0.0, began + seconds - now))
+                yield self._incoming(packet, time_base)
+        except (FFmpegError, ValueError) as exc:
+            raise SourceUnreadableError(f"It is gone ({reason(exc)}).") from exc
+        raise SourceUnreadableError("It has ended.")
+
+    def _incoming(self, packet: Packet[Any], time_base: Fraction) -> Incoming:
+        is_sound = self._sound is not None and packet.stream_index == self._sound.index
+        new = bytes(packet.get_sidedata("new_extradata")) if packet.has_sidedata("new_extradata") else None
+        return Incoming(
+            is_sound=is_sound,
+            data=bytes(packet),
+            key=packet.is_keyframe,
+            pts=packet.pts,
+            dts=packet.dts,
+            seconds=0.0 if packet.pts is None else float(packet.pts * time_base),
+            extradata=None if is_sound else new,
+        )
+
+
+class NetworkWriter:
+    """A stream that leaves. A context manager.
+
+    Args:
+        url: `rtmp` or `rtmps`, `tcp` or `udp` (MPEG-TS), or a path that ends in .m3u8, .ts, .flv, .mkv or .mp4.
+        shape: Of its pictures, which a :class:`vidmod.media.live.PictureEncoder` of the same shape encoded.
+        sound: Sample rate and layout of its AAC; None for none.
+
+    Raises:
+        UsageError: The URL is none of these.
+        OutputError: It cannot be opened.
+    """
+
+    def __init__(self, url: str, shape: Shape, sound: tuple[int, str] | None, *, timeout_seconds: float = 5.0) -> None:
+        name, options = output_format(url)
+        try:
+            self._container: OutputContainer = av.open(
+                url, "w", format=name, container_options=options, timeout=(timeout_seconds, timeout_seconds)
+            )
+            self._pictures = self._container.add_stream("libx264", rate=shape.rate)
+            configure(self._pictures.codec_context, shape, 1)
+            self._pictures.time_base = TIME_BASE
+            self._sound = None
+            if sound is not None:
+                self._sound = self._container.add_stream("aac", rate=sound[0])
+                context = self._sound.codec_context
+                context.layout, context.format = sound[1], "fltp"
+                self._sound.time_base = TIME_BASE
+            self._container.start_encoding()
+        except (FFmpegError, ValueError, OSError) as exc:
+            raise OutputError(f"{told(url)}: cannot be written to ({reason(exc)}).") from exc
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the stream, as far as whoever reads it still listens."""
+        with contextlib.suppress(FFmpegError, ValueError, OSError):
+            self._container.close()
+
+    @property
+    def parameter_sets(self) -> bytes:
+        """Of the pictures, as they were announced."""
+        return bytes(self._pictures.codec_context.extradata or b"")
+
+    @property
+    def sound_extradata(self) -> bytes:
+        """Of the sound, as it was announced; empty without."""
+        return b"" if self._sound is None else bytes(self._sound.codec_context.extradata or b"")
+
+    def write(self, data: bytes, pts: int, *, is_sound: bool, key: bool) -> None:
+        """Write a packet; `pts` in `TIME_BASE`.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        stream = self._sound if is_sound else self._pictures
+        if stream is None:
+            return
+        packet: Packet[Any] = Packet(data)
+        packet.pts = packet.dts = pts
+        packet.time_base = TIME_BASE
+        packet.is_keyframe = key
+        packet.stream = stream
+        try:
+            self._container.mux(packet)
+        except (FFmpegError, ValueError, OSError) as exc:
+            raise OutputError(f"It is gone ({reason(exc)}).") from exc
+
+
+def scheme_of(url: str) -> str:
+    """The scheme of a source's URL; `file` for a path.
+
+    Raises:
+        UsageError: Nothing is read from such a URL.
+    """
+    scheme = urlsplit(url).scheme.lower() if "://" in url else "file"
+    if scheme not in _PROTOCOLS:
+        raise UsageError(f"Invalid source ({told(url)}). Use a file, or a URL of {', '.join(_PROTOCOLS)}.")
+    return scheme
+
+
+def output_format(url: str) -> tuple[str, dict[str, str]]:
+    """FFmpeg's muxer for an output's URL, and its options.
+
+    Raises:
+        UsageError: Nothing is written to such a URL.
+    """
+    scheme = urlsplit(url).scheme.lower() if "://" in url else ""
+    if scheme in ("rtmp", "rtmps"):
+        return "flv", {"flvflags": "no_duration_filesize"}
+    if scheme in ("tcp", "udp"):
+        return "mpegts", {"mpegts_flags": "resend_headers"}
+    suffix = url.rpartition(".")[2].lower()
+    known = {
+        "m3u8": ("hls", {"hls_time": "2", "hls_flags": "delete_segments+append_list+temp_file"}),
+        "ts": ("mpegts", {}),
+        "flv": ("flv", {}),
+        "mkv": ("matroska", {}),
+        "mp4": ("mp4", {"movflags": "frag_keyframe+empty_moov"}),
+    }
+    if scheme or suffix not in known:
+        raise UsageError(
+            f"Invalid output ({told(url)}). Use a URL of rtmp, rtmps, tcp or udp, or a file that ends in "
+            f".{', .'.join(known)}."
+        )
+    name, options = known[suffix]
+    return name, dict(options)
+
+
+def packet_seconds(sample_rate: int) -> float:
+    """How long a packet of AAC sounds."""
+    return AAC_SAMPLES / sample_rate
+
+
+def told(url: str) -> str:
+    """A URL for people: without a user, a password, a query, or the last part of an RTMP path, which is its key."""
+    if "://" not in url:
+        return url if url.isprintable() else repr(url)
+    parts = urlsplit(url)
+    path = parts.path
+    if parts.scheme.startswith("rtmp"):
+        path = path.rpartition("/")[0] + "/…"
+    shown = f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{path}"
+    return shown if shown.isprintable() else repr(shown)
+
+
+def reason(exc: Exception) -> str:
+    """Why FFmpeg gave up, for people."""
+    if isinstance(exc, ExitError):
+        return "it did not answer in time"
+    return str(getattr(exc, "strerror", None) or exc)
+
+
+def _sound_facts(stream: AudioStream) -> SoundFacts:
+    context = stream.codec_context
+    return SoundFacts(
+        context.codec.canonical_name if hasattr(context.codec, "canonical_name") else context.name,
+        context.sample_rate,
+        context.layout.name,
+        bytes(context.extradata or b""),
+    )
