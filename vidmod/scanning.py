@@ -151,6 +151,16 @@ class Scanner(Closing):
             )
         return self._models[manifest.name]
 
+    def warm_up(self) -> None:
+        """Load the models, and meanwhile let start what starts workers: what the first scan would have to wait for."""
+        self._crew_at_work()
+        _ = self.models
+
+    def _crew_at_work(self) -> Crew:
+        if self._crew is None:
+            self._crew = Crew(self.settings, lambda: self.models)
+        return self._crew
+
     def scan(
         self,
         path: str | Path,
@@ -192,14 +202,13 @@ class Scanner(Closing):
             Every path with its timeline, or why it cannot be read, as they end; None for what is
             passed over.
         """
-        if self._crew is None:
-            self._crew = Crew(self.settings, lambda: self.models)
+        crew = self._crew_at_work()
         settings = self.settings if spans is None else dataclasses.replace(self.settings, spans=tuple(spans))
         waiting = iter(paths)
         jobs: list[FileJob] = []
         try:
             while True:
-                while len(jobs) < self._crew.wanted_jobs and (path := next(waiting, None)) is not None:
+                while len(jobs) < crew.wanted_jobs and (path := next(waiting, None)) is not None:
                     try:
                         job = self._job(path, settings, unsure=path in unsure)
                     except SourceError as exc:
@@ -210,15 +219,15 @@ class Scanner(Closing):
                         progress(_progress_of(job))
                 if not jobs:
                     return
-                for job in self._crew.work(jobs):
+                for job in crew.work(jobs):
                     if progress is not None:
                         progress(_progress_of(job))
-                for job in [job for job in jobs if job.is_done and self._crew.is_free_of(job)]:
+                for job in [job for job in jobs if job.is_done and crew.is_free_of(job)]:
                     jobs.remove(job)
                     yield job.path, self._result(job)
         finally:
             for job in jobs:
-                self._crew.forget(job)
+                crew.forget(job)
                 job.close()
 
     def _job(self, path: Path, settings: ScanSettings, *, unsure: bool) -> FileJob:

@@ -240,17 +240,17 @@ class _Job:
     def run(self) -> Redaction:
         self._check_output()
         with Clerk(self._office, self._descriptor, shown_name(self._source)) as clerk:
-            facts = clerk.probe(self._load_models)
+            facts = clerk.probe(self._warm_up)
             self._choose_format(clerk, facts)
             timeline = self._looked_through()
             self._slates = self._wanted.slated(timeline)
             covered, timeline = self._looked_closely(timeline)
             return self._finished(clerk, facts, covered, timeline)
 
-    def _load_models(self) -> None:
-        """Those that are needed, whatever a probe says: its worker needs as long to start as they do to load."""
+    def _warm_up(self) -> None:
+        """Start what is needed, whatever a probe says: its worker takes as long to start as models take to load."""
         if self._given is not None and self._wanted.stretches(self._given):
-            _ = self._redactor.looker(self._models).models
+            self._redactor.looker(self._models).warm_up()
 
     def _finished(self, clerk: Clerk, facts: Probe, covered: Covered, timeline: Timeline) -> Redaction:
         """Write aside, verify, rename."""
