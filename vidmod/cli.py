@@ -644,7 +644,7 @@ def _list_formats() -> str:
 export.epilog = _list_formats()
 
 
-@cli.command("live-control")
+@cli.command("live-control", hidden=True)
 @click.argument("name", required=False, metavar="[NAME|PATH]")
 @click.argument("command", required=False, metavar="[cover|uncover|status|stop]")
 @click.option("--seconds", type=float, help="Of cover, after which it ends by itself.  [default: until uncover]")

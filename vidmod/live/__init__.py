@@ -1,1 +1,22 @@
-"""The live filter: a stream comes in, a safe stream goes out."""
+"""The live filter: a stream comes in, a safe stream goes out. Not reachable from the command line yet.
+
+::
+
+    source ─▶ reader ──packets──▶ filter ──what leaves──▶ publisher ─▶ server
+                                   │  ▲                    (cover and silence of its own)
+                              look │  │ seen
+                                   ▼  │
+                                 analyst                   supervisor: watches all four, touches no media
+
+- `gate` decides what of a frame may be seen, `arrivals` when it leaves, `sound` goes with it, and `pipe` is all of that
+  from packets to packets: told the time, so that tests run faster than it.
+- `reader`, `filter`, `analyst` and `publisher` are processes (`process`, `station`), joined by sockets (`wire`,
+  `messages`); `supervisor` starts them anew and gives their neighbours new wires. All share the machine's monotonic
+  clock, so what one sends goes on where another stopped.
+- `events`, `webhooks` (`spool`), `metrics`, `status` and `control` (`serving`, `writing`) are what the outside sees and
+  steers; `state` is what they show.
+
+What is still to be built: the job that joins both halves and its command, the enclosing of reader and filter, sessions
+longer than 13 hours over RTMP (its times have 32 bits of milliseconds, and ours begin with the machine's start),
+overload, shadow mode, recordings and the timeline of a stream.
+"""
