@@ -16,6 +16,7 @@ PACKAGE = Path(vidmod.__file__).parent
 ORDER = (
     "_version",
     "errors",
+    "urls",
     "allocation",
     "closing",
     "schema",

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from vidmod.errors import OutputError
 from vidmod.live import events
-from vidmod.live.events import EVENTS, Hit, HitBegan, HitEnded, Note, Scribe, encode, without_secrets
+from vidmod.live.events import EVENTS, Hit, HitBegan, HitEnded, Note, Scribe, encode
 from vidmod.live.writing import DescriptorSink, EventLog, FileSink, LineWriter
+from vidmod.urls import without_secrets
 
 JPEG = b"\xff\xd8\xff\xe0" + bytes(range(256))
 FIELDS = {

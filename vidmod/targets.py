@@ -6,7 +6,7 @@ Decided on values alone: a timeline, a policy, labels. Needs no video and no mod
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from vidmod.errors import UsageError
@@ -89,10 +89,10 @@ class Targets:
                 rows.append(item)
         return tuple(rows)
 
-    def levelled(self, predictions: Predictions, high: float) -> tuple[Detection, ...]:
-        """Those, with scores that are to a tracker's threshold `high` as their own are to their label's."""
+    def levelled(self, found: Iterable[Detection], high: float) -> tuple[Detection, ...]:
+        """Detections to cover, with scores that are to a tracker's threshold `high` as theirs are to their label's."""
         rows = []
-        for item in self.boxes(predictions):
+        for item in found:
             threshold = self.threshold(item)
             assert threshold is not None
             rows.append(dataclasses.replace(item, score=min(1.0, item.score * high / max(threshold, 1e-6))))

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -370,27 +369,6 @@ def encode(values: dict[str, Any]) -> bytes:
 def timestamp(seconds: float) -> str:
     """A time of the wall clock, in UTC as RFC 3339 has it."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-def without_secrets(url: str) -> str:
-    """A URL as it may be told: without user, password, query and the last part of the path, the stream key.
-
-    A path of a file is told as it is.
-
-    Example: `rtmps://user:word@example.org/live/key?token=1` gives `rtmps://example.org/live/…`.
-    """
-    scheme, separator, _ = url.partition("://")
-    if not separator or scheme == "file":
-        return url
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
-        return f"{scheme}://…"
-    place = f"[{host}]" if ":" in host else host
-    above, _, key = parts.path.rpartition("/")
-    hidden = "…" if key or parts.query or parts.fragment else ""
-    return f"{scheme}://{place}{'' if port is None else f':{port}'}{above}/{hidden}".removesuffix("/")
 
 
 def _told(value: Any) -> Any:

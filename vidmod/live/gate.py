@@ -129,7 +129,7 @@ class Gate:
             start, end = self._ahead.popleft()
             self._settle(self._tracker.update(FrameDetections(start, end, None)))
         start, end = self._ahead.popleft()
-        found = self._targets.levelled(predictions, self._tracking.high)
+        found = self._targets.levelled(self._targets.boxes(predictions), self._tracking.high)
         self._settle(self._tracker.update(FrameDetections(start, end, found)))
         before = self._newest_look
         near = before is not None and pts - before[0] <= self._max_gap

@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -100,10 +99,6 @@ class Supervisor:
             if (why := self._trouble(item, now)) is not None:
                 self._replace(item, why, now)
 
-    def filenos(self) -> list[int]:
-        """Descriptors on which they speak, for a selector."""
-        return [item.wire.fileno() for item in self.watched.values() if item.wire is not None]
-
     def _hear(self, item: Watched, now: float) -> None:
         assert item.wire is not None
         with contextlib.suppress(WireClosedError):
@@ -181,8 +176,3 @@ class Supervisor:
         if item.wire is not None:
             item.wire.close()
             item.wire = None
-
-
-def now() -> float:
-    """The clock that all processes of a machine share."""
-    return time.monotonic()

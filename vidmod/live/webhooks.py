@@ -45,9 +45,10 @@ from vidmod._version import __version__
 from vidmod.closing import Closing
 from vidmod.errors import OutputError, SignatureError, UsageError
 from vidmod.live.backoff import Backoff, wait_seconds
-from vidmod.live.events import HitBegan, HitEnded, Scribe, encode, fields, without_secrets
+from vidmod.live.events import HitBegan, HitEnded, Scribe, encode, fields
 from vidmod.live.spool import Spool, Waiting
 from vidmod.live.state import Backlog
+from vidmod.urls import without_secrets
 
 TOLERANCE_SECONDS = 300.0
 _FEWEST_KEY_BYTES = 16

@@ -16,6 +16,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
+from vidmod import redaction
 from vidmod.errors import UndecodableError
 
 ChannelOrder = Literal["bgr", "rgb"]
@@ -209,6 +210,15 @@ class Raster:
             tuple(plane.line_size for plane in picture.planes),
             orientation_of(picture),
         )
+
+    def canvas(self) -> tuple[redaction.PlaneLayout, list[redaction.Plane]]:
+        """Where to draw on the picture.
+
+        Raises:
+            UsageError: Nothing is drawn on its format.
+        """
+        layout = redaction.PlaneLayout.of(self.format, self.width, self.height, full_range=self.full_range)
+        return layout, layout.arrays(self.planes, self.line_sizes)
 
     @property
     def displayed_size(self) -> tuple[int, int]:

@@ -182,7 +182,7 @@ class PictureEncoder:
         if boxes:
             frame.make_writable()
             raster = Raster.of(frame)
-            layout, planes = _canvas(raster)
+            layout, planes = raster.canvas()
             stored = redaction.stored_boxes(boxes, raster.orientation, raster.displayed_size)
             redaction.cover(planes, layout, stored, redaction.STYLES["fill"], "box")
         return self._encoded(self._fitted(frame), pts, key=key)
@@ -214,8 +214,8 @@ class PictureEncoder:
             return scaled
         canvas = _blank(self._shape.size)
         left, top = (width - inner[0]) // 4 * 2, (height - inner[1]) // 4 * 2
-        _, target = _canvas(Raster.of(canvas))
-        _, source = _canvas(Raster.of(scaled))
+        _, target = Raster.of(canvas).canvas()
+        _, source = Raster.of(scaled).canvas()
         for number, (rows, taken) in enumerate(zip(target, source, strict=True)):
             half = 1 if number == 0 else 2
             rows[top // half : top // half + taken.shape[0], left // half : left // half + taken.shape[1]] = taken
@@ -255,7 +255,7 @@ def configure(context: VideoCodecContext, shape: Shape, threads: int) -> None:
 def _blank(size: tuple[int, int]) -> VideoFrame:
     """A black picture, in limited range."""
     frame = VideoFrame(*size, PIXEL_FORMAT)
-    for rows, level in zip(_canvas(Raster.of(frame))[1], (16, 128, 128), strict=True):
+    for rows, level in zip(Raster.of(frame).canvas()[1], (16, 128, 128), strict=True):
         rows[:] = level
     return frame
 
@@ -263,12 +263,6 @@ def _blank(size: tuple[int, int]) -> VideoFrame:
 def _filled(size: tuple[int, int]) -> VideoFrame:
     """A picture of nothing but cover."""
     frame = VideoFrame(*size, PIXEL_FORMAT)
-    layout, planes = _canvas(Raster.of(frame))
+    layout, planes = Raster.of(frame).canvas()
     redaction.slate(planes, layout)
     return frame
-
-
-def _canvas(raster: Raster) -> tuple[redaction.PlaneLayout, list[redaction.Plane]]:
-    """Where to draw on a picture."""
-    layout = redaction.PlaneLayout.of(raster.format, raster.width, raster.height, full_range=raster.full_range)
-    return layout, layout.arrays(raster.planes, raster.line_sizes)

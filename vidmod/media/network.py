@@ -24,6 +24,7 @@ from av.packet import Packet
 
 from vidmod.errors import OutputError, SourceUnreadableError, UsageError
 from vidmod.media.live import AAC_SAMPLES, TIME_BASE, Shape, configure
+from vidmod.urls import without_secrets
 
 # What is read from where, and by which of FFmpeg's protocols; a playlist names others of the same kind only.
 _PROTOCOLS = {
@@ -251,16 +252,6 @@ class NetworkWriter:
         with contextlib.suppress(FFmpegError, ValueError, OSError):
             self._container.close()
 
-    @property
-    def parameter_sets(self) -> bytes:
-        """Of the pictures, as they were announced."""
-        return bytes(self._pictures.codec_context.extradata or b"")
-
-    @property
-    def sound_extradata(self) -> bytes:
-        """Of the sound, as it was announced; empty without."""
-        return b"" if self._sound is None else bytes(self._sound.codec_context.extradata or b"")
-
     def write(self, data: bytes, pts: int, *, is_sound: bool, key: bool) -> None:
         """Write a packet; `pts` in `TIME_BASE`.
 
@@ -327,14 +318,8 @@ def packet_seconds(sample_rate: int) -> float:
 
 
 def told(url: str) -> str:
-    """A URL for people: without a user, a password, a query, or the last part of an RTMP path, which is its key."""
-    if "://" not in url:
-        return url if url.isprintable() else repr(url)
-    parts = urlsplit(url)
-    path = parts.path
-    if parts.scheme.startswith("rtmp"):
-        path = path.rpartition("/")[0] + "/…"
-    shown = f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{path}"
+    """A URL for people, on one line and without secrets."""
+    shown = without_secrets(url)
     return shown if shown.isprintable() else repr(shown)
 
 

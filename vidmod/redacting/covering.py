@@ -231,7 +231,7 @@ def _track(run: Sequence[Sample], size: tuple[int, int], time_base: Fraction, ru
     frames: list[FrameRegions] = []
     for place, sample in enumerate(run):
         following = run[place + 1].pts if place + 1 < len(run) else end_pts(sample, time_base)
-        found = tuple(_levelled(item, rules) for item in _boxes(sample, rules))
+        found = rules.targets.levelled(_boxes(sample, rules), rules.tracking.high)
         frames += tracker.update(FrameDetections(sample.pts, following, found))
     return [*frames, *tracker.finish()]
 
@@ -239,13 +239,6 @@ def _track(run: Sequence[Sample], size: tuple[int, int], time_base: Fraction, ru
 def _boxes(sample: Sample, rules: Rules) -> list[Detection]:
     """The detections that are to be covered."""
     return without_dismissed(rules.targets.boxes(sample.predictions), sample, rules.dismissed)
-
-
-def _levelled(item: Detection, rules: Rules) -> Detection:
-    """The detection with a score that is to the tracker's threshold as its own is to its label's."""
-    threshold = rules.targets.threshold(item)
-    assert threshold is not None
-    return dataclasses.replace(item, score=min(1.0, item.score * rules.tracking.high / max(threshold, 1e-6)))
 
 
 def _renumbered(frames: Sequence[FrameRegions], first: int) -> list[FrameRegions]:

@@ -236,7 +236,7 @@ class _Writing:
 
     def _draw(self, raster: Raster, pts: int, task: RewriteTask | ImageTask) -> None:
         covering = None if any(start <= pts < end for start, end in task.slated) else self._covers.get(pts)
-        layout, planes = _canvas(raster)
+        layout, planes = raster.canvas()
         # A picture to change of which nothing is known is one that nobody has seen.
         if covering is None or covering.whole:
             redaction.slate(planes, layout)
@@ -272,7 +272,7 @@ class _Writing:
         whole |= covering is not None and covering.whole
         if not whole and (covering is None or task.style != "fill"):
             return 0.0
-        layout, planes = _canvas(raster)
+        layout, planes = raster.canvas()
         if whole or covering is None:
             return redaction.deviation(planes, layout, [layout.bounds], fill=redaction.SLATE).level
         boxes = redaction.stored_boxes(covering.boxes, raster.orientation, raster.displayed_size)
@@ -282,13 +282,3 @@ class _Writing:
 def _left_out(row: Dropped) -> str:
     what = row.type if row.index is None else f"stream {row.index} ({row.type})"
     return f"{what} is left out: {row.why}" if row.type != "chapters" else f"{what} are left out: {row.why}"
-
-
-def _canvas(raster: Raster) -> tuple[redaction.PlaneLayout, list[redaction.Plane]]:
-    """Where to draw on a picture.
-
-    Raises:
-        UsageError: Nothing is drawn on its format.
-    """
-    layout = redaction.PlaneLayout.of(raster.format, raster.width, raster.height, full_range=raster.full_range)
-    return layout, layout.arrays(raster.planes, raster.line_sizes)
