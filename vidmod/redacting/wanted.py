@@ -16,7 +16,7 @@ from vidmod.models import Manifest
 from vidmod.policy import Category, Policy
 from vidmod.redacting.covering import Covered, Rules, joined
 from vidmod.redacting.settings import RedactSettings
-from vidmod.reviewing import dismissed
+from vidmod.reviewing import dismissed, machine_segments
 from vidmod.targets import Targets
 from vidmod.timebase import Span, complement, to_pts, union
 from vidmod.timeline import Segment, Timeline
@@ -61,7 +61,7 @@ class Wanted:
         self._tracking = Tracking(margin=settings.margin)
         self.reviewed, self.beyond = self._chosen()
         # What the scan made of the samples that the reviewer saw.
-        self._scanned = () if given is None else judge(given, _policy_of(given)).segments
+        self._scanned = () if given is None else _scanned(given)
         self._dismissed = () if given is None else dismissed(given)
 
     @property
@@ -204,6 +204,11 @@ class Wanted:
             for row in self.accepted()
         ]
         return joined(sorted((*covered.touched, *slated, *accepted)))
+
+
+def _scanned(timeline: Timeline) -> tuple[Segment, ...]:
+    """What a scan found; of a timeline that was edited without saying so, what its samples give again."""
+    return judge(timeline, _policy_of(timeline)).segments if timeline.review is None else machine_segments(timeline)
 
 
 def _policy_of(timeline: Timeline) -> Policy:
