@@ -38,12 +38,12 @@ from tests import timelines
 from tests.footage import scan_of, segment, timeline_of
 from tests.recipes import Video, make, make_with_cover
 from tests.spectrum import detail
+from vidmod.blurring import GRID
 from vidmod.cli import cli
 from vidmod.coverage import Covered
 from vidmod.errors import OutputError, SourceError, TimelineError, UsageError
 from vidmod.pages import thumbnails
 from vidmod.pages.addresses import address
-from vidmod.pages.blurring import GRID
 from vidmod.pages.choosing import MOST_OF_A_SEGMENT, MOST_OF_ALL
 from vidmod.pages.folders import report_folder
 from vidmod.pages.index import Row, index_html, share_of

@@ -32,12 +32,12 @@ from tests.recipes import (
     set_matrix,
 )
 from tests.spectrum import detail
+from vidmod.blurring import GRID, SIDE, blurred, fitted
 from vidmod.containment import Limits
 from vidmod.media.frame import Frame, Scaler
 from vidmod.media.reader import Reader
 from vidmod.media.source import probe
 from vidmod.pages import thumbnails
-from vidmod.pages.blurring import GRID, SIDE, blurred, fitted
 from vidmod.pages.choosing import MOST_OF_A_SEGMENT, MOST_OF_ALL, choose
 from vidmod.pages.thumbnails import Taker, Thumbnail, Wanted
 from vidmod.timeline import Segment, Timeline

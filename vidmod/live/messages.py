@@ -2,12 +2,13 @@
 
 ::
 
-    reader ──Packets, Source──▶ filter ──Leaving──▶ publisher
-                                  ▲ │
-                             Seen │ ▼ Look
-                                analyst
+    reader ──Source, Picture, Heard, Lost──▶ filter ──Begin, Leave──▶ publisher
+      │                                      ▲ │ │                       │
+      │                                 Seen │ ▼ Look                    │
+      │                                  analyst │ Sight                 │
+      └─────────────────────────────────────────▶ recorder ◀─────────────┘
 
-and each to the process that watches: a `Beat` several times a second.
+and each to the process that watches: a `Beat` several times a second; the filter also what it sees and does.
 """
 
 from __future__ import annotations
@@ -116,6 +117,56 @@ class Seen(msgspec.Struct, tag="seen", array_like=True):
     found: list[Found]
 
 
+class Sight(msgspec.Struct, tag="sight", array_like=True):
+    """What was seen in a picture that is to leave.
+
+    Attributes:
+        pts: When it leaves, in 1/90000 s of the shared clock.
+        size: Displayed width and height, in which boxes are.
+        grid: Of a picture in which something was found, what may be shown of it: see `vidmod.blurring.blurred`.
+    """
+
+    pts: int
+    size: tuple[int, int]
+    scores: list[tuple[str, dict[str, float]]]
+    found: list[Found]
+    grid: bytes | None = None
+
+
+class Covering(msgspec.Struct, tag="covering", array_like=True):
+    """From this picture on all is covered for this reason, of `vidmod.live.state.COVER_REASONS`; for none if empty."""
+
+    reason: str
+    pts: int
+
+
+class Arrived(msgspec.Struct, tag="arrived", array_like=True):
+    """The first picture of a connection, or of one that is another one than before."""
+
+    size: tuple[int, int]
+    rate: float
+    codec: str
+    sound: str | None
+
+
+class Changed(msgspec.Struct, tag="changed", array_like=True):
+    """The source is not what it was; `what` is `size`, `rate`, `codec`, `clock` or `sound`."""
+
+    what: str
+    before: str
+    after: str
+
+
+class Unusable(msgspec.Struct, tag="unusable", array_like=True):
+    """There is a source, and nothing can be made of it."""
+
+    why: str
+
+
+class Finish(msgspec.Struct, tag="finish", array_like=True):
+    """Write what there is, close it well, and say `finished`."""
+
+
 class WantKey(msgspec.Struct, tag="want_key", array_like=True):
     """The publisher has a new connection, which begins with a key picture."""
 
@@ -136,6 +187,9 @@ class Beat(msgspec.Struct, tag="beat", array_like=True):
         connections: That were made.
         trouble: Why there is no connection now; empty if there is.
         waiting: Bytes that wait to be sent.
+        delay: Of the filter: from when a picture should have come until it left, in seconds; None before the first.
+        level: Of the filter's overload, 0 for none.
+        layers: Of enclosure, those that hold; see `vidmod.containment`.
     """
 
     doing: str
@@ -144,6 +198,9 @@ class Beat(msgspec.Struct, tag="beat", array_like=True):
     connections: int = 0
     trouble: str = ""
     waiting: int = 0
+    delay: float | None = None
+    level: int = 0
+    layers: list[str] = msgspec.field(default_factory=list)
 
 
 class ReaderSettings(msgspec.Struct):
@@ -161,6 +218,10 @@ class FilterSettings(msgspec.Struct):
         policy: As a document.
         labels: Covered instead of what the policy has covered; none for the policy's.
         preparations: What models want to see.
+        min_analysis_fps: Overload never lowers it further.
+        on_block: `slate` or `blur`: what is seen where all is covered for what was found.
+        shadow: Whether nothing is covered, and only told.
+        size, rate, bits: Of what leaves; None for the first source's.
         begin: What has left before, which is never to change; None at first.
     """
 
@@ -175,6 +236,12 @@ class FilterSettings(msgspec.Struct):
     preset: str
     threads: int
     begin: Begin | None
+    min_analysis_fps: float = 4.0
+    on_block: str = "slate"
+    shadow: bool = False
+    size: tuple[int, int] | None = None
+    rate: tuple[int, int] | None = None
+    bits: int | None = None
 
 
 class AnalystSettings(msgspec.Struct):
@@ -188,10 +255,43 @@ class AnalystSettings(msgspec.Struct):
 
 
 class PublisherSettings(msgspec.Struct):
-    """For the publisher."""
+    """For the publisher.
+
+    Attributes:
+        origin: The shared clock when the stream began: its time 0.
+        number: How often it was started before; a file that another one wrote stays.
+    """
 
     url: str
     timeout_seconds: float
+    origin: float = 0.0
+    number: int = 0
+
+
+class RecorderSettings(msgspec.Struct):
+    """For the recorder.
+
+    Attributes:
+        name: Of the filter, with which files' names begin.
+        folder: For what leaves, and timelines; None for none.
+        sealed_folder: For what comes, sealed; None for none.
+        recipients: Who can open that: age's public keys.
+        piece_seconds: How long each file is, about.
+        policy: As a document.
+        models: As a timeline's provenance has them.
+        max_gap_seconds: Two looks no further apart than this speak for what is between them.
+        origin: The shared clock when the stream began.
+    """
+
+    name: str
+    folder: str | None
+    sealed_folder: str | None
+    recipients: list[str]
+    piece_seconds: float
+    policy: dict[str, Any]
+    models: list[dict[str, Any]]
+    max_gap_seconds: float
+    origin: float
 
 
 FromReader = Source | Picture | Heard | Lost
@@ -199,5 +299,5 @@ FromAnalyst = Seen
 ToAnalyst = Look
 ToPublisher = Begin | Leave
 FromPublisher = WantKey
-ToParent = Beat | Begin
-FromParent = Hold
+ToParent = Beat | Begin | Sight | Covering | Arrived | Changed | Unusable
+FromParent = Hold | Finish

@@ -9,7 +9,7 @@ from __future__ import annotations
 import selectors
 import socket
 import time
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
@@ -38,7 +38,7 @@ class Station(Generic[Settings]):
         carrier.setblocking(False)
         self._carrier = carrier
         self._kinds = kinds
-        self._parent: Wire[FromParent] = Wire(parent, FromParent)
+        self._parent: Wire[FromParent] = Wire(parent, cast(Any, FromParent))
         self._wires: dict[str, Wire[Any]] = {}
         self._beaten = float("-inf")
         self._selector = selectors.DefaultSelector()

@@ -22,9 +22,16 @@ from vidmod.live.messages import Beat, Begin, Hold, ToParent
 from vidmod.live.wire import Wire, WireClosedError, give
 
 # Which processes have a wire between them, by the name that both know it by.
-WIRES = {"packets": ("reader", "filter"), "looks": ("filter", "analyst"), "leaving": ("filter", "publisher")}
+WIRES = {
+    "packets": ("reader", "filter"),
+    "looks": ("filter", "analyst"),
+    "leaving": ("filter", "publisher"),
+    "clean": ("publisher", "recorder"),
+    "sights": ("filter", "recorder"),
+    "sealed": ("reader", "recorder"),
+}
 # How long each may be silent: what it waits for in FFmpeg, or in a model, does not let it speak.
-_SILENCE_SECONDS = {"reader": 15.0, "filter": 2.5, "analyst": 4.0, "publisher": 12.0}
+_SILENCE_SECONDS = {"reader": 15.0, "filter": 2.5, "analyst": 4.0, "publisher": 12.0, "recorder": 30.0}
 _STARTING_SECONDS = 30.0
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 5.0
 
@@ -146,7 +153,7 @@ class Supervisor:
         item.beat, item.started, item.heard = None, now, now
         item.restarts += 1
         for name, (one, other) in WIRES.items():
-            if item.role in (one, other):
+            if item.role in (one, other) and one in self.watched and other in self.watched:
                 self._connect(name, self.watched[one], self.watched[other])
         if item.role == "filter":
             self._order(item)

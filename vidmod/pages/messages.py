@@ -22,7 +22,7 @@ class TakeSettings(MediumSettings, frozen=True, kw_only=True):
 
     Attributes:
         max_packets: More of one stream are not read.
-        clear: Pictures are handed over in colour and sharp; without it, as what :mod:`vidmod.pages.blurring` leaves.
+        clear: Pictures are handed over in colour and sharp; without it, as what :mod:`vidmod.blurring` leaves.
     """
 
     max_packets: int

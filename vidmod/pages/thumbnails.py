@@ -1,7 +1,7 @@
 """Small pictures of a video, taken by enclosed workers; this process never opens the video.
 
 Unless clear ones are asked for, all that leaves a worker of a picture is a grid of at most 32 × 32 brightnesses, see
-:mod:`vidmod.pages.blurring`; it is enlarged here. So no more than that is in a report, whatever a video does to the
+:mod:`vidmod.blurring`; it is enlarged here. So no more than that is in a report, whatever a video does to the
 worker that reads it.
 """
 
@@ -18,11 +18,11 @@ from itertools import groupby
 
 from PIL import Image
 
+from vidmod.blurring import GRID, SIDE, Size, as_jpeg, fitted
 from vidmod.containment import Limits
 from vidmod.errors import VidmodError
 from vidmod.media.facts import TrackKind
 from vidmod.messages import Failed, Working, decode, encode
-from vidmod.pages.blurring import GRID, SIDE, Size, fitted
 from vidmod.pages.messages import ReplyType, TakeDone, Taken, TakeSettings, TakeTask
 from vidmod.workers import Ended, Message, Pool, Worker
 
@@ -35,8 +35,8 @@ _SLOT_BYTES = SIDE * SIDE * 3
 _WAIT_SECONDS = 1.0
 # What is lost with a worker: the picture that was next, and those as near to it as what is decoded at once.
 _NEAR_SECONDS = 6
-# Of JPEG: in what is blurred, what coding adds would be all the detail there is.
-_CLEAR_QUALITY, _BLURRED_QUALITY = 80, 90
+# Of JPEG, for pictures that are not blurred.
+_QUALITY = 80
 _LEAST_PTS, _MOST_PTS = -(1 << 63), (1 << 63) - 1
 
 
@@ -271,13 +271,11 @@ def _shared_out(rows: Sequence[Wanted], count: int) -> Iterator[list[Wanted]]:
 
 def _thumbnail(data: memoryview, size: Size, *, clear: bool) -> Thumbnail:
     """The file to show of a worker's bytes, of a picture of that size."""
+    if not clear:
+        file, (width, height) = as_jpeg(bytes(data[: GRID * GRID]), size)
+        return Thumbnail(file, width, height)
     width, height = fitted(size, SIDE)
-    if clear:
-        image = Image.frombytes("RGB", (width, height), bytes(data[: width * height * 3]))
-    else:
-        grid = fitted((width, height), GRID)
-        image = Image.frombytes("L", grid, bytes(data[: grid[0] * grid[1]]))
-        image = image.resize((width, height), Image.Resampling.LANCZOS)
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=_CLEAR_QUALITY if clear else _BLURRED_QUALITY)
-    return Thumbnail(file.getvalue(), width, height)
+    image = Image.frombytes("RGB", (width, height), bytes(data[: width * height * 3]))
+    written = io.BytesIO()
+    image.save(written, "JPEG", quality=_QUALITY)
+    return Thumbnail(written.getvalue(), width, height)

@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 
 from vidmod.allocation import return_free_memory
+from vidmod.blurring import SIDE, blurred, fitted
 from vidmod.errors import SourceError, SourceUnreadableError, UndecodableError
 from vidmod.media import Part, Probe, VideoTrack
 from vidmod.media import loaded as _loaded  # noqa: F401
@@ -28,7 +29,6 @@ from vidmod.media.source import probe
 from vidmod.media.sparse import NotSparseError, SparseReader
 from vidmod.media.survey import Survey
 from vidmod.messages import Failed, Working, decode, encode
-from vidmod.pages.blurring import SIDE, blurred, fitted
 from vidmod.pages.messages import TakeDone, Taken, TakeSettings, TakeTask
 
 if TYPE_CHECKING:

@@ -9,6 +9,8 @@ enlargement brings back what is not in it, as long as it adds no more than a res
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +18,9 @@ from numpy.typing import NDArray
 GRID, SIDE = 32, 240
 # ITU-R BT.709, 3: the share of red, green and blue in brightness.
 _LUMA = np.array((0.2126, 0.7152, 0.0722), np.float32)
+
+# Of JPEG: what coding adds would be all the detail there is.
+_QUALITY = 90
 
 Size = tuple[int, int]
 
@@ -42,6 +47,26 @@ def blurred(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     grey = image.astype(np.float32) @ _LUMA
     grid = _weights(rows, height, cell) @ grey @ _weights(columns, width, cell).T
     return np.clip(np.rint(grid), 0, 255).astype(np.uint8)
+
+
+def as_jpeg(grid: bytes, size: Size) -> tuple[bytes, Size]:
+    """A grid as a picture to look at.
+
+    Args:
+        grid: Brightnesses, row by row, of a grid for a picture of that size; what follows them is ignored.
+        size: Width and height of that picture, in any unit.
+
+    Returns:
+        A JPEG, and its width and height: `SIDE` along the longer side.
+    """
+    from PIL import Image  # only where pictures are shown, not where they are taken
+
+    width, height = fitted(size, SIDE)
+    columns, rows = fitted((width, height), GRID)
+    image = Image.frombytes("L", (columns, rows), grid[: columns * rows])
+    file = io.BytesIO()
+    image.resize((width, height), Image.Resampling.LANCZOS).save(file, "JPEG", quality=_QUALITY)
+    return file.getvalue(), (width, height)
 
 
 def _weights(cells: int, length: int, deviation: float) -> NDArray[np.float32]:
