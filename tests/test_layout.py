@@ -178,6 +178,10 @@ def test_judging_imports_no_decoder_and_no_runtime() -> None:
     assert modules_loaded_by("judging", "av", "cv2", "openvino", "onnxruntime") == []
 
 
+def test_what_watches_live_processes_imports_no_decoder_and_no_runtime() -> None:
+    assert modules_loaded_by("live.supervisor", "av", "openvino", "onnxruntime") == []
+
+
 @pytest.mark.parametrize("module", ["pages.report", "pages.folders"])
 def test_reports_are_made_without_a_decoder_and_a_runtime(module: str) -> None:
     assert modules_loaded_by(module, "av", "openvino", "onnxruntime") == []

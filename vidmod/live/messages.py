@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from vidmod.live.pipe import Counts
+from vidmod.live.counts import Counts
 from vidmod.models.manifest import Preparation
 from vidmod.predictions import Box
 

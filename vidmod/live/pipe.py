@@ -16,6 +16,7 @@ from typing import Literal
 
 from vidmod.errors import UndecodableError
 from vidmod.live.arrivals import Arrivals
+from vidmod.live.counts import Counts
 from vidmod.live.gate import Gate
 from vidmod.live.sound import SoundLine
 from vidmod.media.frame import Frame
@@ -78,35 +79,6 @@ class WantedLook:
 
     pts: int
     inputs: tuple[ModelInput, ...]
-
-
-@dataclass(slots=True)
-class Counts:
-    """What became of pictures, since the pipe began.
-
-    Attributes:
-        decoded: Pictures that came.
-        damaged: Packets that could not be decoded.
-        late: Pictures that came too late to be shown.
-        looked: Pictures of which the looks are here.
-        shown: Pictures that left as they were, or with boxes.
-        boxed: Those of them with boxes.
-        found: Pictures covered whole for what was seen.
-        unseen: Pictures covered whole because too little was seen.
-        held: Pictures covered whole by command.
-        filled: Covers that left because there was no picture.
-    """
-
-    decoded: int = 0
-    damaged: int = 0
-    late: int = 0
-    looked: int = 0
-    shown: int = 0
-    boxed: int = 0
-    found: int = 0
-    unseen: int = 0
-    held: int = 0
-    filled: int = 0
 
 
 @dataclass(slots=True, repr=False)
