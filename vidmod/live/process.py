@@ -5,6 +5,7 @@ The two numbers are descriptors that it was started with; its settings are the f
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import signal
@@ -14,7 +15,8 @@ from typing import Any
 
 import msgspec
 
-from vidmod.live.messages import AnalystSettings, FilterSettings, PublisherSettings, ReaderSettings
+from vidmod.errors import VidmodError
+from vidmod.live.messages import AnalystSettings, Beat, FilterSettings, PublisherSettings, ReaderSettings
 from vidmod.live.station import Station, StationClosedError
 
 # By role: the module that does it, the type of its settings, and how much it yields to the others.
@@ -42,6 +44,10 @@ def main(arguments: list[str]) -> int:
         module.run(station, settings)
     except StationClosedError:
         return 0
+    except VidmodError as exc:
+        with contextlib.suppress(StationClosedError):
+            station.tell(Beat("failed", trouble=str(exc)))
+        return exc.exit_status
     return 1
 
 
