@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vidmod.live.gate import CoverAll, Decision, Gate
+from vidmod.live.gate import Decision, Gate
+from vidmod.live.rules import CoverAll, Rules
 from vidmod.policy import Category, Policy
 from vidmod.predictions import Box, Detection, Predictions, Scores
 from vidmod.targets import Targets
@@ -25,10 +26,10 @@ GAP, HOLD = 0.25, 0.5
 
 
 def make_gate(**changes: float) -> Gate:
-    settings = {"max_gap_seconds": GAP, "hold_seconds": HOLD, **changes}
+    hold = changes.pop("hold_seconds", HOLD)
+    settings = {"max_gap_seconds": GAP, **changes}
     return Gate(
-        Targets((FACE,), Policy.default()),
-        (CoverAll(NSFW, NSFW.block),),
+        Rules(Targets((FACE,), Policy.default()), (CoverAll(NSFW, NSFW.block, hold),), (FACE, NSFW)),
         Tracking(),
         size=SIZE,
         time_base=Fraction(1, RATE),

@@ -8,8 +8,9 @@ import av
 import numpy as np
 import pytest
 
-from vidmod.live.gate import CoverAll, Gate
+from vidmod.live.gate import Gate
 from vidmod.live.pipe import Leaving, PictureSource, Pipe, PipeSettings
+from vidmod.live.rules import CoverAll, Rules
 from vidmod.live.sound import SoundLine
 from vidmod.media.live import AAC_SAMPLES, TIME_BASE, PictureEncoder, Shape, silent_packet
 from vidmod.policy import Category, Policy
@@ -25,13 +26,11 @@ BRIGHT, DARK = 200, 90
 
 def make_gate(size: tuple[int, int]) -> Gate:
     return Gate(
-        Targets((FACE,), Policy.default()),
-        (CoverAll(NSFW, NSFW.block),),
+        Rules(Targets((FACE,), Policy.default()), (CoverAll(NSFW, NSFW.block, 0.5),), (FACE, NSFW)),
         Tracking(),
         size=size,
         time_base=TIME_BASE,
         max_gap_seconds=0.3,
-        hold_seconds=0.5,
     )
 
 
@@ -110,7 +109,7 @@ def run(
             asked[step + late] = (wanted.pts, step)
         if step in asked and callable(looks):
             pts, number = asked[step]
-            pipe.looked(pts, looks(number))
+            pipe.looked(pts, looks(number), 0.0)
         viewer.take(pipe.leave(now), now)
     return viewer
 
@@ -169,7 +168,7 @@ def test_another_size_is_covered_until_it_was_looked_at_and_fits_in(pipe: Pipe) 
         if step % 3 == 0 and (wanted := pipe.wanted_look()) is not None:
             asked[step + 3] = wanted.pts
         if step in asked:
-            pipe.looked(asked[step], Predictions())
+            pipe.looked(asked[step], Predictions(), 0.0)
         viewer.take(pipe.leave(now), now)
     late = [pts for pts in viewer.pictures if viewer.has_square(pts)]
     assert late
@@ -199,7 +198,7 @@ def test_damaged_packets_show_nothing_and_stop_nothing(pipe: Pipe) -> None:
         if step % 3 == 0 and (wanted := pipe.wanted_look()) is not None:
             asked[step + 3] = wanted.pts
         if step in asked:
-            pipe.looked(asked[step], Predictions())
+            pipe.looked(asked[step], Predictions(), 0.0)
         viewer.take(pipe.leave(now), now)
     assert len(viewer.pictures) > 60
 

@@ -12,9 +12,9 @@ class Counts:
     Attributes:
         decoded: Pictures that came.
         damaged: Packets that could not be decoded.
-        late: Pictures that came too late to be shown.
+        late: Pictures and packets that came too late to be shown.
         looked: Pictures of which the looks are here.
-        shown: Pictures that left as they were, or with boxes.
+        shown: Pictures that left as they were, or with boxes; in a shadow, that would have.
         boxed: Those of them with boxes.
         found: Pictures covered whole for what was seen.
         unseen: Pictures covered whole because too little was seen.

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from vidmod.policy import Category
+from vidmod.live.rules import Rules
 from vidmod.predictions import Box, Predictions
-from vidmod.targets import Targets
 from vidmod.tracking import FrameDetections, FrameRegions, Tracker, Tracking
 
 # Frames are settled some at a time: to smooth a track costs the same for one as for several.
@@ -43,46 +42,29 @@ class Decision:
         return self.reason in ("found", "unseen")
 
 
-@dataclass(frozen=True, slots=True)
-class CoverAll:
-    """From which score on a category has the whole picture covered."""
-
-    category: Category
-    threshold: float
-
-    def is_met(self, predictions: Predictions) -> bool:
-        """Whether a picture has it."""
-        return self.category.best_label(predictions)[1] >= self.threshold
-
-
 class Gate:
     """Decides about frames, in order.
 
     Args:
-        targets: What is covered where it is.
-        cover_all: What has everything covered.
+        rules: What is covered.
         tracking: How detections become boxes. Its look-ahead is not used: a frame gets what is known when it leaves.
         size: Displayed width and height.
         time_base: Seconds per unit of pts.
         max_gap_seconds: Two looks no further apart than this speak for the frames between them.
-        hold_seconds: How long everything stays covered after the last look that demanded it.
     """
 
     def __init__(
         self,
-        targets: Targets,
-        cover_all: tuple[CoverAll, ...],
+        rules: Rules,
         tracking: Tracking,
         *,
         size: tuple[int, int],
         time_base: Fraction,
         max_gap_seconds: float,
-        hold_seconds: float,
     ) -> None:
-        self._targets, self._cover_all, self._tracking = targets, cover_all, tracking
+        self._rules, self._tracking = rules, tracking
         self._size, self._time_base = size, time_base
         self._max_gap = int(Fraction(max_gap_seconds) / time_base)
-        self._hold = round(hold_seconds / float(time_base))
         self._most_behind = round(_MOST_BEHIND_SECONDS / float(time_base))
         self._at_a_time = round(_AT_A_TIME_SECONDS / float(time_base))
         self._begin()
@@ -129,7 +111,8 @@ class Gate:
             start, end = self._ahead.popleft()
             self._settle(self._tracker.update(FrameDetections(start, end, None)))
         start, end = self._ahead.popleft()
-        found = self._targets.levelled(self._targets.boxes(predictions), self._tracking.high)
+        targets = self._rules.targets
+        found = targets.levelled(targets.boxes(predictions), self._tracking.high)
         self._settle(self._tracker.update(FrameDetections(start, end, found)))
         before = self._newest_look
         near = before is not None and pts - before[0] <= self._max_gap
@@ -139,10 +122,11 @@ class Gate:
             self._known[-1] = (self._known[-1][0], pts)
         else:  # the last frame that was known has left
             self._known.append((before[0], pts))
-        if any(row.is_met(predictions) for row in self._cover_all):
+        holds = [row.hold_seconds for row in self._rules.cover_all if row.is_met(predictions)]
+        if holds:
             # It may have begun right after the look before.
             since = before[1] if near and before is not None else start
-            self._found.append((since, end + self._hold))
+            self._found.append((since, end + round(max(holds) / float(self._time_base))))
         self._newest_look = (start, end)
 
     def decide(self, pts: int, end_pts: int) -> Decision:
@@ -154,8 +138,7 @@ class Gate:
             self._dropped = self._ahead.popleft()[0]
         while self._boxes and (first := next(iter(self._boxes))) < pts:
             del self._boxes[first]  # nobody asked
-        while self._found and self._found[0][1] <= pts:
-            self._found.popleft()
+        self._found = deque(span for span in self._found if span[1] > pts)
         if not self._known or not self._known[0][0] <= pts <= self._known[0][1]:
             self._boxes.pop(pts, None)
             return Decision("unseen")

@@ -74,11 +74,12 @@ class _Reader:
             self._told = self._station.send(PACKETS, _source(facts, extradata))
             self._needs_key = True
         self._beat.packets += 1
+        now = time.monotonic()
         if incoming.is_sound:
-            self._station.send(PACKETS, Heard(incoming.seconds, incoming.data))
+            self._station.send(PACKETS, Heard(incoming.seconds, incoming.data, now))
         elif incoming.key or not self._needs_key:
             # Of what is dropped because the filter stands still, nothing is of use up to the next key picture.
-            picture = Picture(incoming.pts, incoming.dts, incoming.key, incoming.data)
+            picture = Picture(incoming.pts, incoming.dts, incoming.key, incoming.data, now)
             self._needs_key = not self._station.send(PACKETS, picture)
 
 

@@ -40,7 +40,7 @@ class LiveSettings:
         shadow: Cover nothing, and only tell.
         wait: Wait for a source or server that is not there at the start, instead of ending.
         timeout_seconds: For source and server to answer, 0.5 to 60.
-        size, rate, bits: Of what leaves: even width and height, pictures and bits a second. None for the first source's.
+        size, rate, bits: Of what leaves: width and height, pictures and bits a second. None for the first source's.
         preset: Of the encoder, x264's.
         models: Names of shipped manifests, or paths of others.
         runtime, device, precision: As for a scan.

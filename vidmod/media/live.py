@@ -33,6 +33,8 @@ PIXEL_FORMAT = "yuv420p"
 KEY_SECONDS = 2
 AAC_SAMPLES = 1024
 _AAC_PREPARING = 6
+# Of a blurred picture, along its longer side.
+_CELLS = 32
 _LEAST_BITS, _BITS_PER_PIXEL = 300_000, 0.07
 
 
@@ -151,16 +153,17 @@ class PictureEncoder:
     Args:
         shape: Of what leaves.
         threads: Of the encoder.
+        hurried: With as little effort as the shape's parameter sets allow.
 
     Raises:
         OutputError: It cannot be opened.
     """
 
-    def __init__(self, shape: Shape, *, threads: int = 1) -> None:
+    def __init__(self, shape: Shape, *, threads: int = 1, hurried: bool = False) -> None:
         self._shape = shape
         self._reformatter = VideoReformatter()
         try:
-            self._context = _opened(shape, threads)
+            self._context = _opened(shape, threads, hurried=hurried)
         except (FFmpegError, ValueError) as exc:
             raise OutputError(f"libx264 cannot be opened for {shape.size[0]}x{shape.size[1]} ({exc}).") from exc
         self._cover = _filled(shape.size)
@@ -185,7 +188,17 @@ class PictureEncoder:
             layout, planes = raster.canvas()
             stored = redaction.stored_boxes(boxes, raster.orientation, raster.displayed_size)
             redaction.cover(planes, layout, stored, redaction.STYLES["fill"], "box")
-        return self._encoded(self._fitted(frame), pts, key=key)
+        return self._encoded(self._fitted(frame, self._inner(frame)), pts, key=key)
+
+    def blurred(self, frame: VideoFrame, pts: int, *, key: bool = False) -> list[Encoded]:
+        """Encode what is left of a picture when all detail is gone: at most 32 cells along its longer side."""
+        longer = max(frame.width, frame.height)
+        columns, rows = (_even(side * _CELLS / longer, _CELLS) for side in (frame.width, frame.height))
+        cells = self._reformatter.reformat(
+            frame, columns, rows, PIXEL_FORMAT, interpolation=Interpolation.AREA, threads=1
+        )
+        size = self._inner(frame)
+        return self._encoded(self._fitted(cells, size), pts, key=key)
 
     def cover(self, pts: int, *, key: bool = False) -> list[Encoded]:
         """Encode a picture of nothing but cover."""
@@ -200,13 +213,17 @@ class PictureEncoder:
             raise OutputError(f"libx264 failed ({exc.strerror}).") from exc
         return [Encoded(packet.pts or 0, packet.is_keyframe, bytes(packet)) for packet in packets]
 
-    def _fitted(self, frame: VideoFrame) -> VideoFrame:
-        """The picture in the stream's size, its sides kept, in the middle of black."""
+    def _inner(self, frame: VideoFrame) -> tuple[int, int]:
+        """How large a picture is in the stream."""
+        width, height = self._shape.size
+        factor = min(width / frame.width, height / frame.height)
+        return _even(frame.width * factor, width), _even(frame.height * factor, height)
+
+    def _fitted(self, frame: VideoFrame, inner: tuple[int, int]) -> VideoFrame:
+        """The picture in the stream's size, in the middle of black."""
         width, height = self._shape.size
         if (frame.width, frame.height, frame.format.name) == (width, height, PIXEL_FORMAT):
             return frame
-        factor = min(width / frame.width, height / frame.height)
-        inner = _even(frame.width * factor, width), _even(frame.height * factor, height)
         scaled = self._reformatter.reformat(
             frame, inner[0], inner[1], PIXEL_FORMAT, interpolation=Interpolation.BILINEAR, threads=1
         )
@@ -222,13 +239,19 @@ class PictureEncoder:
         return canvas
 
 
+_HURRIED = ":subme=0:me=dia:analyse=none:trellis=0:aq-mode=0:no-deblock=1"
+
+
 def _even(length: float, most: int) -> int:
     return max(2, min(most, round(length / 2) * 2))
 
 
-def _opened(shape: Shape, threads: int) -> VideoCodecContext:
+def _opened(shape: Shape, threads: int, *, hurried: bool) -> VideoCodecContext:
     context = av.CodecContext.create("libx264", "w")
     configure(context, shape, threads)
+    if hurried:
+        # Nothing of this is in a parameter set.
+        context.options = {**context.options, "x264-params": context.options["x264-params"] + _HURRIED}
     context.open()
     return context
 
