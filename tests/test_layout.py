@@ -62,6 +62,8 @@ ORDER = (
     "inventory",
     "terminal",
     "reporting",
+    "options",
+    "cli_live",
     "cli",
     "__main__",
 )
@@ -75,7 +77,7 @@ SINGLE_IMPORTERS = {
     "jinja2": "pages",
     "markupsafe": "pages",
     "rich": "terminal inventory reporting cli",
-    "click": "cli",
+    "click": "options cli_live cli",
     "jsonschema_rs": "schema",
     "PIL": "pages blurring",
     "matplotlib": "exports",

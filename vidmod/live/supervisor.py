@@ -160,7 +160,7 @@ class Supervisor:
                     item.beat = message
                     if message.doing not in ("loading", "failed"):
                         item.backoff.succeeded()
-                elif isinstance(message, Begin):
+                elif isinstance(message, Begin) and item.role == "filter":
                     self.begin = message
                 self._told(item.role, message)
 

@@ -77,11 +77,16 @@ def _counts(beat: Beat) -> Mapping[str, int]:
 
 @dataclass(slots=True)
 class Side:
-    """One end of a filter, source or server: whether it is there, and since when not."""
+    """One end of a filter, source or server: whether it is there, and since when not.
+
+    Attributes:
+        absence: How long it was gone the last time that it came back, in seconds.
+    """
 
     is_connected: bool = False
     was_connected: bool = False
     gone_since: float | None = None
+    absence: float = 0.0
 
     def update(self, is_connected: bool, now: float) -> str:
         """Take in how it is.
@@ -95,6 +100,8 @@ class Side:
         if not is_connected:
             self.gone_since = now
             return "lost"
+        if self.gone_since is not None:
+            self.absence = now - self.gone_since
         change = "back" if self.was_connected else "first"
         self.was_connected = True
         return change
