@@ -14,6 +14,8 @@ from vidmod.live.wire import MOST_WAITING
 
 # What the filter covers, of its own accord and because of what was seen or not.
 _COVERED, _FOUND = ("filter.held", "filter.filled", "publisher.covers"), ("filter.found", "filter.unseen")
+# Pictures of the source that have left, one way or another.
+_LEFT = ("filter.shown", "filter.held", *_FOUND)
 # What a shadow covers, too: there is nothing to show, or it was told to.
 _EVEN_IN_SHADOW = ("starting", "emergency", "source_lost", "error")
 _SIDES = {"source": ("reader", "reading"), "server": ("publisher", "publishing")}
@@ -95,8 +97,8 @@ class Account:
     def cover_reasons(self, now: float, *, is_emergency: bool) -> tuple[str, ...]:
         """Why the whole picture is covered, of :data:`vidmod.live.state.COVER_REASONS`, in that order."""
         found = {"emergency"} if is_emergency else set()
-        gone = self.source.gone_seconds(now)
-        if self.phase == "starting":
+        gone = None if self._is_doing("reader", "ended") else self.source.gone_seconds(now)
+        if self.phase == "starting" or not self._tally.total(*_LEFT):
             found.add("starting")
         elif self._beat("filter") is None:
             found.add("error")
@@ -104,7 +106,7 @@ class Account:
             found.add("analysis_lost" if self._has_looked else "starting")
         elif self._covering:
             found.add(self._covering)
-        if gone is not None and gone > self._settings.delay_seconds and self.phase != "starting":
+        if gone is not None and gone > self._settings.delay_seconds and "starting" not in found:
             found.add("source_lost")
         if not is_emergency:
             found.discard("emergency")  # of pictures that were under way

@@ -40,7 +40,7 @@ class Hits:
 
     Args:
         categories: Of the policy.
-        hold_seconds: Looks that are no further apart than this are of one hit.
+        hold_seconds: Looks that are no further apart than this are of one hit, where a category does not say it.
         origin: The shared clock when the stream began, in seconds.
         new_id: Gives ids that are unique over all runs.
 
@@ -79,12 +79,16 @@ class Hits:
 
     def expire(self, seconds: float) -> list[HitEvent]:
         """End what was last seen longer before this time in the stream than it is held."""
-        over = [name for name, row in self._ongoing.items() if seconds - row.last > self._hold]
+        over = [name for name, row in self._ongoing.items() if seconds - row.last > self._held(name)]
         return [self._ended(name) for name in over]
 
     def end(self) -> list[HitEvent]:
         """End all that goes on: nothing will be seen any more."""
         return [self._ended(name) for name in list(self._ongoing)]
+
+    def _held(self, name: str) -> float:
+        own = self._categories[name].live.hold_seconds
+        return self._hold if own is None else own
 
     def _see(
         self, category: Category, predictions: Predictions, seconds: float, sight: Sight

@@ -111,7 +111,7 @@ class Live(Closing):
         with contextlib.ExitStack() as stack:
             self._teller = stack.enter_context(Teller(settings, quiet=quiet, json_log=json_log))
             self._roles = Roles(settings, self._origin, self._teller.note)
-            self._hits = Hits(self._roles.rules.categories, hold_seconds=settings.hold_seconds, origin=self._origin)
+            self._hits = Hits(self._roles.categories, hold_seconds=settings.hold_seconds, origin=self._origin)
             self._make_folders()
             path = socket_path(settings.name)
             self._emergency = EmergencyCover(marker_path(path))

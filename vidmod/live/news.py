@@ -97,7 +97,7 @@ def covered(event: CoverOn | CoverOff) -> News:
     why = _WHY_COVERED[event.reason]
     if isinstance(event, CoverOn):
         return event, f"Covered: {why}."
-    return event, f"No longer covered because {why}, after {event.covered_seconds:.1f} s."
+    return event, f"No longer covered, after {event.covered_seconds:.1f} s: {why}."
 
 
 def hit(event: HitEvent) -> News:

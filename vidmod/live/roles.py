@@ -44,7 +44,7 @@ class Roles:
 
     Attributes:
         policy: By which it is judged.
-        rules: What is covered, and what is looked for.
+        categories: All that is told of: what is covered, and what is only reported.
         manifests: Of the models that are needed.
 
     Raises:
@@ -58,11 +58,18 @@ class Roles:
         if policy is None:
             policy = Policy.default().with_models({item.name: thresholds_of(item) for _, item in named})
         self.policy = policy
-        self.rules = Rules.of(policy, settings.labels, settings.hold_seconds)
+        rules = Rules.of(policy, settings.labels, settings.hold_seconds)
         _check_labels(settings.labels, [item for _, item in named])
         # By labels only they are covered; by a policy what it only wants to be told of is looked for, too.
-        wanted = self.rules.targets if settings.labels else Targets(self.rules.categories, policy)
+        wanted = rules.targets if settings.labels else Targets(rules.categories, policy)
         chosen = [row for row in named if wanted.wants(row[1].name, row[1].output.report)]
+        named_labels = {_bare(label) for label in settings.labels}
+        # What labels name is told of once, and not as the policy's category, too.
+        self.categories = tuple(
+            row
+            for row in rules.categories
+            if row in rules.targets.categories or named_labels.isdisjoint(map(_bare, row.labels))
+        )
         self.manifests = [item for _, item in chosen or named]
         self._models = [name for name, _ in chosen or named]
         select(settings.runtime, settings.device)
@@ -135,6 +142,11 @@ def _check_labels(labels: Sequence[str], manifests: Sequence[Manifest]) -> None:
     if unknown := [label for label in labels if label not in known]:
         names = " and ".join(item.name for item in manifests)
         raise UsageError(f"Invalid labels ({', '.join(unknown)}): no model of {names} gives them.")
+
+
+def _bare(label: str) -> str:
+    """A label without its model."""
+    return label.rpartition(".")[2]
 
 
 def _place(model: str) -> str:
