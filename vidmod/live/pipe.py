@@ -233,6 +233,8 @@ class Pipe:
         self._reason = ""
         self._shown_grid = float("-inf")
         self._is_new = True  # nothing of this source has come
+        self._has_shown = False
+        self._damaged = float("-inf")
         self._why_unseen = "starting"
 
     @property
@@ -294,6 +296,7 @@ class Pipe:
                 self._arrive(frame, came)
         except UndecodableError:
             self.counts.damaged += 1
+            self._damaged = now
 
     def sound(self, data: bytes, time: float, now: float) -> None:
         """A packet of sound came; `time` is the source's, in seconds."""
@@ -401,17 +404,17 @@ class Pipe:
             due = max(self._last_left + self._period, until - _MOST_PAST_SECONDS)
             self.counts.filled += 1
             self._is_covered = self._is_filling = True
-            self._tell("emergency" if self._held.holds(until) else self._why_filling(), round(due / TIME_BASE))
+            self._tell("emergency" if self._held.holds(until) else self._why_filling(until), round(due / TIME_BASE))
             rows += self._left(self._encoder.cover(round(due / TIME_BASE), key=self._wants_key), due)
 
-    def _why_filling(self) -> str:
-        if self._gate is None:
+    def _why_filling(self, now: float) -> str:
+        if not self._has_shown:
             return "starting"
-        return "source_lost" if self._decoder is None else "error"
+        return "error" if now - self._damaged < _MOST_PAST_SECONDS + self._settings.delay_seconds else "source_lost"
 
     def _shown(self, row: _Waiting, now: float) -> list[Leaving]:
         assert self._gate is not None
-        self._is_filling = False
+        self._is_filling, self._has_shown = False, True
         lag = max(0.0, now - row.due)
         self.delay = self._settings.delay_seconds + lag
         self._follow(self._overload.observe(lag, now))
