@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -19,7 +20,7 @@ BEEP_SECONDS = 1.5
 
 def coded(codec: str, rate: int, layout: str, seconds: float = 3.0) -> tuple[bytes, list[tuple[float, bytes]]]:
     """Silence with a short beep at BEEP_SECONDS, as packets with their times."""
-    encoder = av.CodecContext.create(codec, "w")
+    encoder = cast(Any, av.CodecContext.create(codec, "w"))
     encoder.sample_rate, encoder.layout = rate, layout
     encoder.format = encoder.codec.audio_formats[0].name
     encoder.time_base = Fraction(1, rate)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
@@ -222,14 +223,14 @@ def test_sound_leaves_without_a_hole(pipe: Pipe) -> None:
     assert not any(row.data.startswith(b"sound") for row in sounds)  # nobody has looked at the pictures
 
 
-def reordered(count: int) -> tuple[PictureSource, list[av.Packet]]:
-    """Pictures whose packets come in another order than they are shown; the brightness tells the number, and is no cover's."""
+def reordered(count: int) -> tuple[PictureSource, list[Any]]:
+    """Pictures whose packets come in another order than they are shown, brighter one by one than any cover."""
     context = av.CodecContext.create("libx264", "w")
     context.width, context.height = SIZE
     context.pix_fmt, context.time_base, context.framerate = "yuv420p", Fraction(1, RATE), Fraction(RATE)
     context.max_b_frames, context.gop_size = 3, 30
     context.options = {"preset": "veryfast", "x264-params": "b-adapt=0:bframes=3"}
-    packets = []
+    packets: list[Any] = []
     for number in range(count):
         frame = av.VideoFrame.from_ndarray(np.full((SIZE[1] * 3 // 2, SIZE[0]), 90 + number, np.uint8), "yuv420p")
         frame.pts = number
