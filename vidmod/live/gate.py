@@ -2,7 +2,8 @@
 
 Frames come in order; some of them are looked at, and what was seen comes later. A frame leaves in clear, or with boxes,
 only if it was looked at itself or lies between two looks that are no further apart than is allowed; every other frame
-is covered whole. Nothing here waits, reads a clock or touches a picture.
+is covered whole. So is a frame between a look that saw a thing and one that did not: where it came in, and when, nobody
+knows. Nothing here waits, reads a clock or touches a picture.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from typing import Literal
 
 from vidmod.live.rules import Rules
 from vidmod.predictions import Box, Predictions
-from vidmod.tracking import FrameDetections, FrameRegions, Tracker, Tracking
+from vidmod.tracking import FrameDetections, FrameRegions, Region, Tracker, Tracking
 
 # Frames are settled some at a time: to smooth a track costs the same for one as for several.
 _AT_A_TIME_SECONDS = 0.1
 _MOST_BEHIND_SECONDS = 2.0
 
-Reason = Literal["clear", "boxes", "found", "unseen"]
+Reason = Literal["clear", "boxes", "found", "unclear", "unseen"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +30,8 @@ class Decision:
     """What of a frame is covered.
 
     Attributes:
-        reason: `clear`, nothing; `boxes`, those; `found`, all of it, because of what was seen; `unseen`, all of it,
-            because too little was looked at.
+        reason: `clear`, nothing; `boxes`, those; `found`, all of it, because of what was seen; `unclear`, all of it,
+            because the looks around it differ; `unseen`, all of it, because too little was looked at.
     """
 
     reason: Reason
@@ -39,7 +40,7 @@ class Decision:
     @property
     def whole(self) -> bool:
         """Whether all of it is covered."""
-        return self.reason in ("found", "unseen")
+        return self.reason in ("found", "unclear", "unseen")
 
 
 class Gate:
@@ -74,7 +75,9 @@ class Gate:
         # Frames after the newest look, [pts, end).
         self._ahead: deque[tuple[int, int]] = deque()
         self._dropped: int | None = None  # the last frame of which no look is taken any more
-        self._boxes: dict[int, tuple[Box, ...]] = {}
+        self._regions: dict[int, tuple[Region, ...]] = {}
+        self._looks: deque[int] = deque()  # pts of looks, in order
+        self._tracks: dict[int, frozenset[int]] = {}  # which tracks a look saw
         self._newest_look: tuple[int, int] | None = None
         # Frames within these have been looked at, or lie between looks: [first, last] pts, in order.
         self._known: deque[tuple[int, int]] = deque()
@@ -111,6 +114,7 @@ class Gate:
             start, end = self._ahead.popleft()
             self._settle(self._tracker.update(FrameDetections(start, end, None)))
         start, end = self._ahead.popleft()
+        self._looks.append(start)
         targets = self._rules.targets
         found = targets.levelled(targets.boxes(predictions), self._tracking.high)
         self._settle(self._tracker.update(FrameDetections(start, end, found)))
@@ -136,22 +140,30 @@ class Gate:
         # A look at what left so long ago tells nothing of what comes.
         while self._ahead and self._ahead[0][0] < pts - self._most_behind:
             self._dropped = self._ahead.popleft()[0]
-        while self._boxes and (first := next(iter(self._boxes))) < pts:
-            del self._boxes[first]  # nobody asked
         self._found = deque(span for span in self._found if span[1] > pts)
+        # Two looks that are known to speak for this frame, of which it may be one.
+        while len(self._looks) > 1 and self._looks[1] <= pts:
+            self._tracks.pop(self._looks.popleft(), None)
+        for first in [row for row in self._regions if row < pts]:
+            del self._regions[first]
         if not self._known or not self._known[0][0] <= pts <= self._known[0][1]:
-            self._boxes.pop(pts, None)
             return Decision("unseen")
         if any(start < end_pts and pts < end for start, end in self._found):
-            self._boxes.pop(pts, None)
             return Decision("found")
-        if pts not in self._boxes:
-            self._settle(self._tracker.settle(min(pts + self._at_a_time, self._known[0][1])))
-        boxes = self._boxes.pop(pts, None)
-        if boxes is None:
+        before = self._looks[0]
+        after = before if before == pts else self._looks[1]
+        if pts not in self._regions or after not in self._tracks:
+            self._settle(self._tracker.settle(max(after, min(pts + self._at_a_time, self._known[0][1]))))
+        regions = self._regions.pop(pts, None)
+        if regions is None or before not in self._tracks or after not in self._tracks:
             return Decision("unseen")
-        return Decision("boxes", boxes) if boxes else Decision("clear")
+        certain = {region.track for region in regions if not region.beyond}
+        if before != after and (self._tracks[before] ^ self._tracks[after]) - certain:
+            return Decision("unclear")
+        return Decision("boxes", tuple(region.box for region in regions)) if regions else Decision("clear")
 
     def _settle(self, frames: Sequence[FrameRegions]) -> None:
         for frame in frames:
-            self._boxes[frame.pts] = tuple(region.box for region in frame.regions)
+            self._regions[frame.pts] = frame.regions
+            if frame.pts in self._looks:
+                self._tracks[frame.pts] = frozenset(region.track for region in frame.regions if region.seen)

@@ -147,6 +147,7 @@ class Counts:
         shown: Pictures that left as they were, or with boxes; in a shadow, that would have.
         boxed: Those of them with boxes.
         found: Pictures covered whole for what was seen.
+        unclear: Pictures covered whole because something came or went between the looks around them.
         unseen: Pictures covered whole because too little was seen.
         held: Pictures covered whole by command.
         filled: Covers that left because there was no picture.
@@ -159,6 +160,7 @@ class Counts:
     shown: int = 0
     boxed: int = 0
     found: int = 0
+    unclear: int = 0
     unseen: int = 0
     held: int = 0
     filled: int = 0
@@ -436,7 +438,8 @@ class Pipe:
                 if decision.reason == "found" and self._settings.on_block == "blur":
                     self._is_covered = True
                     return self._left(self._encoder.blurred(row.frame.picture, row.pts, key=self._wants_key), row.due)
-                return self._cover(row)
+                # What is unclear takes moments, and neither look around it demands silence.
+                return self._cover(row, is_silent=decision.reason != "unclear")
         self._is_covered = False
         self.counts.shown += not decision.whole
         boxes = () if self._settings.shadow else decision.boxes
@@ -458,8 +461,8 @@ class Pipe:
             self._reason = reason
             self._notes.append(CoverNote(reason, pts))
 
-    def _cover(self, row: _Waiting) -> list[Leaving]:
-        self._is_covered = True
+    def _cover(self, row: _Waiting, *, is_silent: bool = True) -> list[Leaving]:
+        self._is_covered = is_silent
         return self._left(self._encoder.cover(row.pts, key=self._wants_key), row.due)
 
     def _left(self, packets: Sequence[Encoded], due: float) -> list[Leaving]:
