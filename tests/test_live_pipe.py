@@ -386,3 +386,18 @@ def test_packets_that_waited_too_long_are_not_decoded() -> None:
     # From the first late one up to the next key picture.
     assert pipe.counts.decoded == 60
     assert pipe.counts.late == 10
+
+
+@pytest.mark.parametrize("name", ["yuvj420p", "yuv422p10le", "gbrp", "nv12", "rgb8", "yuva444p", "gray", "ya16be"])
+def test_pictures_of_every_kind_are_covered(name: str) -> None:
+    encoder = PictureEncoder(SHAPE)
+    decoder = av.CodecContext.create("h264", "r")
+    decoder.extradata = encoder.parameter_sets
+    frame = av.VideoFrame.from_ndarray(np.full((180, 320, 3), 230, np.uint8), "rgb24").reformat(format=name)
+    for number in range(3):
+        rows = encoder.picture(frame, ((100.0, 60.0, 200.0, 120.0),), number * 3000, key=number == 0)
+        for row in rows:
+            for picture in decoder.decode(av.Packet(row.data)):
+                levels = picture.to_ndarray(format="gray")
+                assert levels[62:118, 102:198].max() < 60
+                assert levels[130:, :].min() > 180

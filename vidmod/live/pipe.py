@@ -17,7 +17,7 @@ from typing import Literal
 from vidmod.blurring import SIDE, blurred, fitted
 from vidmod.errors import UndecodableError
 from vidmod.live.arrivals import Arrivals
-from vidmod.live.gate import Gate
+from vidmod.live.gate import Decision, Gate
 from vidmod.live.overload import LEVELS, Overload
 from vidmod.live.sound import SoundLine
 from vidmod.media.frame import Frame
@@ -434,16 +434,27 @@ class Pipe:
         self.counts.boxed += bool(decision.boxes)
         if decision.whole:
             setattr(self.counts, decision.reason, getattr(self.counts, decision.reason) + 1)
-            if not self._settings.shadow:
-                if decision.reason == "found" and self._settings.on_block == "blur":
-                    self._is_covered = True
-                    return self._left(self._encoder.blurred(row.frame.picture, row.pts, key=self._wants_key), row.due)
-                # What is unclear takes moments, and neither look around it demands silence.
-                return self._cover(row, is_silent=decision.reason != "unclear")
+        else:
+            self.counts.shown += 1
+        try:
+            return self._decided(row, decision)
+        except UndecodableError:
+            self.counts.damaged += 1
+            return self._cover(row)
+
+    def _decided(self, row: _Waiting, decision: Decision) -> list[Leaving]:
+        """What leaves of a picture."""
+        picture, is_shadow = row.frame.picture, self._settings.shadow
+        if decision.whole and not is_shadow:
+            if decision.reason == "found" and self._settings.on_block == "blur":
+                packets = self._encoder.blurred(picture, row.pts, key=self._wants_key)
+                self._is_covered = True
+                return self._left(packets, row.due)
+            # What is unclear takes moments, and neither look around it demands silence.
+            return self._cover(row, is_silent=decision.reason != "unclear")
+        packets = self._encoder.picture(picture, () if is_shadow else decision.boxes, row.pts, key=self._wants_key)
         self._is_covered = False
-        self.counts.shown += not decision.whole
-        boxes = () if self._settings.shadow else decision.boxes
-        return self._left(self._encoder.picture(row.frame.picture, boxes, row.pts, key=self._wants_key), row.due)
+        return self._left(packets, row.due)
 
     def _follow(self, level: int) -> None:
         """Use the encoder that a level of overload allows."""
