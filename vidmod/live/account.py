@@ -13,7 +13,10 @@ from vidmod.live.tally import Side, Tally
 from vidmod.live.wire import MOST_WAITING
 
 # What the filter covers, of its own accord and because of what was seen or not.
-_COVERED, _FOUND = ("filter.held", "filter.filled", "publisher.covers"), ("filter.found", "filter.unseen")
+_COVERED, _FOUND = (
+    ("filter.held", "filter.filled", "publisher.covers"),
+    ("filter.found", "filter.unclear", "filter.unseen"),
+)
 # Pictures of the source that have left, one way or another.
 _LEFT = ("filter.shown", "filter.held", *_FOUND)
 # What a shadow covers, too: there is nothing to show, or it was told to.

@@ -17,6 +17,7 @@ class Counts:
         shown: Pictures that left as they were, or with boxes; in a shadow, that would have.
         boxed: Those of them with boxes.
         found: Pictures covered whole for what was seen.
+        unclear: Pictures covered whole because something came or went between the looks around them.
         unseen: Pictures covered whole because too little was seen.
         held: Pictures covered whole by command.
         filled: Covers that left because there was no picture.
@@ -29,6 +30,7 @@ class Counts:
     shown: int = 0
     boxed: int = 0
     found: int = 0
+    unclear: int = 0
     unseen: int = 0
     held: int = 0
     filled: int = 0

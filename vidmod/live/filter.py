@@ -234,6 +234,7 @@ class _Filter:
             size=size,
             time_base=TIME_BASE,
             max_gap_seconds=self._settings.max_gap_seconds,
+            reach_seconds=self._settings.delay_seconds,
         )
 
 

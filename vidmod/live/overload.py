@@ -23,7 +23,7 @@ class Overload:
 
     def __init__(self) -> None:
         self.level = 0
-        self._changed = float("-inf")
+        self._changed = self._lowered = float("-inf")
         self._calm_since: float | None = None
         self._calm_seconds = _CALM_SECONDS
 
@@ -39,12 +39,12 @@ class Overload:
             self._raise(self.level + 1, now)
         elif self.level and self._calm_since is not None and now - self._calm_since >= self._calm_seconds:
             self.level -= 1
-            self._changed = self._calm_since = now
+            self._changed = self._lowered = self._calm_since = now
         elif not self.level and now - self._changed > 2 * _LONGEST_CALM_SECONDS:
             self._calm_seconds = _CALM_SECONDS
         return self.level
 
     def _raise(self, level: int, now: float) -> None:
-        if now - self._changed < self._calm_seconds:
+        if now - self._lowered < self._calm_seconds:
             self._calm_seconds = min(_LONGEST_CALM_SECONDS, 2 * self._calm_seconds)
         self.level, self._changed = level, now

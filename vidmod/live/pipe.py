@@ -18,7 +18,7 @@ from vidmod.blurring import SIDE, blurred, fitted
 from vidmod.errors import UndecodableError
 from vidmod.live.arrivals import Arrivals
 from vidmod.live.counts import Counts
-from vidmod.live.gate import Gate
+from vidmod.live.gate import Decision, Gate
 from vidmod.live.overload import LEVELS, Overload
 from vidmod.live.sound import SoundLine
 from vidmod.media.frame import Frame
@@ -205,6 +205,8 @@ class Pipe:
         self._reason = ""
         self._shown_grid = float("-inf")
         self._is_new = True  # nothing of this source has come
+        self._has_shown = False
+        self._damaged = float("-inf")
         self._why_unseen = "starting"
 
     @property
@@ -266,6 +268,7 @@ class Pipe:
                 self._arrive(frame, came)
         except UndecodableError:
             self.counts.damaged += 1
+            self._damaged = now
 
     def sound(self, data: bytes, time: float, now: float) -> None:
         """A packet of sound came; `time` is the source's, in seconds."""
@@ -373,17 +376,17 @@ class Pipe:
             due = max(self._last_left + self._period, until - _MOST_PAST_SECONDS)
             self.counts.filled += 1
             self._is_covered = self._is_filling = True
-            self._tell("emergency" if self._held.holds(until) else self._why_filling(), round(due / TIME_BASE))
+            self._tell("emergency" if self._held.holds(until) else self._why_filling(until), round(due / TIME_BASE))
             rows += self._left(self._encoder.cover(round(due / TIME_BASE), key=self._wants_key), due)
 
-    def _why_filling(self) -> str:
-        if self._gate is None:
+    def _why_filling(self, now: float) -> str:
+        if not self._has_shown:
             return "starting"
-        return "source_lost" if self._decoder is None else "error"
+        return "error" if now - self._damaged < _MOST_PAST_SECONDS + self._settings.delay_seconds else "source_lost"
 
     def _shown(self, row: _Waiting, now: float) -> list[Leaving]:
         assert self._gate is not None
-        self._is_filling = False
+        self._is_filling, self._has_shown = False, True
         lag = max(0.0, now - row.due)
         self.delay = self._settings.delay_seconds + lag
         self._follow(self._overload.observe(lag, now))
@@ -401,15 +404,27 @@ class Pipe:
         self.counts.boxed += bool(decision.boxes)
         if decision.whole:
             setattr(self.counts, decision.reason, getattr(self.counts, decision.reason) + 1)
-            if not self._settings.shadow:
-                if decision.reason == "found" and self._settings.on_block == "blur":
-                    self._is_covered = True
-                    return self._left(self._encoder.blurred(row.frame.picture, row.pts, key=self._wants_key), row.due)
-                return self._cover(row)
+        else:
+            self.counts.shown += 1
+        try:
+            return self._decided(row, decision)
+        except UndecodableError:
+            self.counts.damaged += 1
+            return self._cover(row)
+
+    def _decided(self, row: _Waiting, decision: Decision) -> list[Leaving]:
+        """What leaves of a picture."""
+        picture, is_shadow = row.frame.picture, self._settings.shadow
+        if decision.whole and not is_shadow:
+            if decision.reason == "found" and self._settings.on_block == "blur":
+                packets = self._encoder.blurred(picture, row.pts, key=self._wants_key)
+                self._is_covered = True
+                return self._left(packets, row.due)
+            # What is unclear takes moments, and neither look around it demands silence.
+            return self._cover(row, is_silent=decision.reason != "unclear")
+        packets = self._encoder.picture(picture, () if is_shadow else decision.boxes, row.pts, key=self._wants_key)
         self._is_covered = False
-        self.counts.shown += not decision.whole
-        boxes = () if self._settings.shadow else decision.boxes
-        return self._left(self._encoder.picture(row.frame.picture, boxes, row.pts, key=self._wants_key), row.due)
+        return self._left(packets, row.due)
 
     def _follow(self, level: int) -> None:
         """Use the encoder that a level of overload allows."""
@@ -427,8 +442,8 @@ class Pipe:
             self._reason = reason
             self._notes.append(CoverNote(reason, pts))
 
-    def _cover(self, row: _Waiting) -> list[Leaving]:
-        self._is_covered = True
+    def _cover(self, row: _Waiting, *, is_silent: bool = True) -> list[Leaving]:
+        self._is_covered = is_silent
         return self._left(self._encoder.cover(row.pts, key=self._wants_key), row.due)
 
     def _left(self, packets: Sequence[Encoded], due: float) -> list[Leaving]:

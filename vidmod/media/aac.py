@@ -83,7 +83,6 @@ class SoundRecoder:
             if source_rate:
                 self._decoder.sample_rate = source_rate
             self._decoder.layout = source_layout
-            self._decoder.time_base = Fraction(1, 1_000_000)
             self._decoder.open()
         except (FFmpegError, ValueError) as exc:
             raise UndecodableError(f"There is no decoder for {codec} ({exc}).") from exc

@@ -181,24 +181,43 @@ class PictureEncoder:
             boxes: In displayed pixels of that picture.
             pts: When it is shown, in `TIME_BASE`.
             key: Make it a key picture.
+
+        Raises:
+            UndecodableError: It is of a kind that cannot be drawn on, or scaled.
         """
+        try:
+            fitted = self._fitted(self._covered(frame, boxes), self._inner(frame))
+        except (FFmpegError, ValueError) as exc:
+            raise UndecodableError(f"A picture cannot be used ({exc}).") from exc
+        return self._encoded(fitted, pts, key=key)
+
+    def _covered(self, frame: VideoFrame, boxes: tuple[Box, ...]) -> VideoFrame:
         if boxes:
+            if frame.format.name not in redaction.FORMATS:
+                frame = self._reformatter.reformat(frame, format=PIXEL_FORMAT, threads=1)
             frame.make_writable()
             raster = Raster.of(frame)
             layout, planes = raster.canvas()
             stored = redaction.stored_boxes(boxes, raster.orientation, raster.displayed_size)
             redaction.cover(planes, layout, stored, redaction.STYLES["fill"], "box")
-        return self._encoded(self._fitted(frame, self._inner(frame)), pts, key=key)
+        return frame
 
     def blurred(self, frame: VideoFrame, pts: int, *, key: bool = False) -> list[Encoded]:
-        """Encode what is left of a picture when all detail is gone: at most 32 cells along its longer side."""
+        """Encode what is left of a picture when all detail is gone: at most 32 cells along its longer side.
+
+        Raises:
+            UndecodableError: It cannot be scaled.
+        """
         longer = max(frame.width, frame.height)
         columns, rows = (_even(side * _CELLS / longer, _CELLS) for side in (frame.width, frame.height))
-        cells = self._reformatter.reformat(
-            frame, columns, rows, PIXEL_FORMAT, interpolation=Interpolation.AREA, threads=1
-        )
-        size = self._inner(frame)
-        return self._encoded(self._fitted(cells, size), pts, key=key)
+        try:
+            cells = self._reformatter.reformat(
+                frame, columns, rows, PIXEL_FORMAT, interpolation=Interpolation.AREA, threads=1
+            )
+            fitted = self._fitted(cells, self._inner(frame))
+        except (FFmpegError, ValueError) as exc:
+            raise UndecodableError(f"A picture cannot be used ({exc}).") from exc
+        return self._encoded(fitted, pts, key=key)
 
     def cover(self, pts: int, *, key: bool = False) -> list[Encoded]:
         """Encode a picture of nothing but cover."""

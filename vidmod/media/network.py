@@ -105,7 +105,7 @@ class NetworkReader:
             "max_streams": "16",
         }
         if scheme != "file":
-            options |= {"fflags": "nobuffer", "rw_timeout": microseconds}
+            options["rw_timeout"] = microseconds
         if scheme == "rtsp":
             options["rtsp_transport"] = "tcp"
         self._is_paced = scheme == "file"
