@@ -60,7 +60,7 @@ class _Reader:
         self._recent = _Recent()
 
     def run(self) -> None:
-        backoff = Backoff()
+        backoff = Backoff(growth=1.5, reset_after=5.0)
         while True:
             self._beat.doing = "connecting"
             self._listen(0.0)
