@@ -135,7 +135,15 @@ class _Filter:
             case Picture() if self._pipe is not None:
                 now = time.monotonic()
                 came = min(now, max(message.came, now - _LONGEST_WAY_SECONDS))
-                self._pipe.picture(message.data, message.pts, message.dts, key=message.key, now=now, came=came)
+                self._pipe.picture(
+                    message.data,
+                    message.pts,
+                    message.dts,
+                    key=message.key,
+                    now=now,
+                    came=came,
+                    is_needed=message.again,
+                )
             case Heard() if self._pipe is not None and self._hearing is not None:
                 now = time.monotonic()
                 came = min(now, max(message.came, now - _LONGEST_WAY_SECONDS))

@@ -28,7 +28,6 @@ from vidmod.errors import (
     VidmodError,
 )
 from vidmod.live import news
-from vidmod.live.account import Account
 from vidmod.live.control import Commands, ControlServer, EmergencyCover, Order, Peer, marker_path, socket_path
 from vidmod.live.covers import Covers
 from vidmod.live.events import CoverOff, CoverOn, Started, Stopped
@@ -37,6 +36,7 @@ from vidmod.live.messages import Arrived, Beat, Changed, Covering, Finish, Loade
 from vidmod.live.metrics import MetricsServer
 from vidmod.live.roles import Roles
 from vidmod.live.settings import LiveSettings
+from vidmod.live.standing import Standing
 from vidmod.live.state import LiveState
 from vidmod.live.supervisor import Supervisor
 from vidmod.live.telling import Teller
@@ -121,7 +121,7 @@ class Live(Closing):
             if settings.metrics is not None:
                 self._metrics = stack.enter_context(MetricsServer(*settings.metrics))
             self._supervisor = stack.enter_context(self._supervised(shows_errors=debug))
-            self._account = Account(settings, self._supervisor.watched, began=self._origin, started_time=time.time())
+            self._standing = Standing(settings, self._supervisor.watched, began=self._origin, started_time=time.time())
             self._stack = stack.pop_all()
 
     def close(self) -> None:
@@ -208,7 +208,7 @@ class Live(Closing):
 
     def _finish(self) -> None:
         """Have what was written closed well: first what leaves, then recordings of it."""
-        self._account.phase = "stopping"
+        self._standing.phase = "stopping"
         for role in ("publisher", "recorder"):
             self._supervisor.order(role, Finish())
             until = time.monotonic() + _FINISH_SECONDS
@@ -277,12 +277,12 @@ class Live(Closing):
             self._end("interrupted" if is_ctrl_c else "asked", INTERRUPTED if is_ctrl_c else DONE, now)
         self._begin_late(now)
         self._hold(now)
-        for side, change in self._account.step(now):
+        for side, change in self._standing.step(now):
             self._tell_side(side, change)
         self._check_ends(now)
         seconds = self._seconds(now)
         self._teller.hits(self._hits.expire(seconds))
-        reasons = self._account.cover_reasons(now, is_emergency=self._emergency.active)
+        reasons = self._standing.cover_reasons(now, is_emergency=self._emergency.active)
         self._tell_covers(self._covers.update(reasons, seconds))
         self._tell_level()
         if now - self._snapshot_at >= _SNAPSHOT_SECONDS:
@@ -318,9 +318,9 @@ class Live(Closing):
 
     def _state(self) -> LiveState:
         now = time.monotonic()
-        return self._account.state(
+        return self._standing.state(
             now,
-            cover_reasons=self._account.cover_reasons(now, is_emergency=self._emergency.active),
+            cover_reasons=self._standing.cover_reasons(now, is_emergency=self._emergency.active),
             hits=self._hits.began,
             hits_now=len(self._hits),
             backlog=self._teller.backlog,
@@ -346,7 +346,7 @@ class Live(Closing):
             return
         if self._ending is None:
             self._end("source_ended", DONE, now + self._settings.delay_seconds + _ON_THE_WAY_SECONDS)
-        if now >= self._ending_at and not self._account.frames_in:
+        if now >= self._ending_at and not self._standing.frames_in:
             source = told(self._settings.source)
             self._failure = UndecodableError(f"{source}: not one picture of it can be decoded. Check it with ffprobe.")
 
@@ -358,7 +358,7 @@ class Live(Closing):
         side = _SIDES.get(role)
         if side is None:
             self._teller.note(trouble)
-        elif not self._account.connections(side):
+        elif not self._standing.connections(side):
             if self._settings.wait:
                 self._teller.note(f"Waiting for the {side}: {trouble}")
             error = SourceUnreadableError if side == "source" else OutputError
@@ -366,13 +366,13 @@ class Live(Closing):
 
     def _fail(self, failure: VidmodError) -> None:
         """End with this error, if nothing has left yet and nobody is to wait."""
-        if not self._settings.wait and self._failure is None and not self._account.frames_out:
+        if not self._settings.wait and self._failure is None and not self._standing.frames_out:
             self._failure = failure
 
     def _tell_side(self, side: str, change: str) -> None:
         item = self._supervisor.watched[next(role for role, name in _SIDES.items() if name == side)]
         if change == "back":
-            absence = getattr(self._account, side).absence
+            absence = getattr(self._standing, side).absence
             self._teller.tell(*news.back(side, absence))
         elif change == "first" and side == "server":
             self._teller.note(f"Connected to {told(self._settings.server)}.")
@@ -387,10 +387,10 @@ class Live(Closing):
         said = self._teller.clean(item.failure)
         if said and item.status == UsageError.exit_status:
             self._fail(UsageError(said))
-        elif role == "reader" and not self._account.connections("source"):
+        elif role == "reader" and not self._standing.connections("source"):
             source = told(self._settings.source)
             self._fail(SourceUnreadableError(said or f"{source}: cannot be read. What reads it {why}."))
-        elif role == "publisher" and not self._account.connections("server"):
+        elif role == "publisher" and not self._standing.connections("server"):
             server = told(self._settings.server)
             self._fail(OutputError(said or f"{server}: cannot be written to. What writes it {why}."))
         elif said or item.restarts + 1 >= _TRIALS:
@@ -400,7 +400,7 @@ class Live(Closing):
 
     def _hear(self, role: str, message: object) -> None:
         if isinstance(message, Beat):
-            self._account.beat(role, message)
+            self._standing.beat(role, message)
         elif role == "analyst" and isinstance(message, Loaded):
             if message.models != self._models:
                 self._models = message.models
@@ -417,7 +417,7 @@ class Live(Closing):
                     with contextlib.suppress(ValueError):
                         self._teller.hits(self._hits.see(message))
             case Covering():
-                self._account.covering(message)
+                self._standing.covering(message)
                 if message.reason == "hit" and self._settings.on_block == "end" and not self._settings.shadow:
                     self._end("blocked", FLAGGED, time.monotonic())
             case Arrived():
@@ -426,7 +426,7 @@ class Live(Closing):
                 self._teller.tell(*news.changed(message))
             case Unusable():
                 self._teller.note(f"Nothing can be made of the source: {message.why}")
-                if not self._account.frames_in:
+                if not self._standing.frames_in:
                     self._fail(UndecodableError(f"{told(self._settings.source)}: {self._teller.clean(message.why)}"))
 
     def _tell_covers(self, events: Sequence[CoverOn | CoverOff]) -> None:
@@ -434,8 +434,8 @@ class Live(Closing):
             self._teller.tell(*news.covered(event))
 
     def _tell_level(self) -> None:
-        if self._account.level != self._level:
-            self._level = self._account.level
+        if self._standing.level != self._level:
+            self._level = self._standing.level
             self._teller.tell(*news.overload(self._level))
 
     def _ordered(self, order: Order, peer: Peer) -> None:

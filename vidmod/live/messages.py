@@ -44,13 +44,18 @@ class Source(msgspec.Struct, tag="source", array_like=True):
 
 
 class Picture(msgspec.Struct, tag="picture", array_like=True):
-    """A packet of pictures; times in the source's time base, `came` in seconds of the shared clock."""
+    """A packet of pictures; times in the source's time base, `came` in seconds of the shared clock.
+
+    Attributes:
+        again: It came some time ago, and is told to one that has to know it to decode what follows.
+    """
 
     pts: int | None
     dts: int | None
     key: bool
     data: bytes
     came: float
+    again: bool = False
 
 
 class Heard(msgspec.Struct, tag="heard", array_like=True):

@@ -248,24 +248,33 @@ class Pipe:
         self._arrivals.lose()
 
     def picture(
-        self, data: bytes, pts: int | None, dts: int | None, *, key: bool, now: float, came: float | None = None
+        self,
+        data: bytes,
+        pts: int | None,
+        dts: int | None,
+        *,
+        key: bool,
+        now: float,
+        came: float | None = None,
+        is_needed: bool = False,
     ) -> None:
         """A packet of pictures is there.
 
         Args:
             came: When it came to this machine, if that was not now.
+            is_needed: It is decoded however late it is.
         """
         came = now if came is None else came
-        if now - came > self._settings.delay_seconds * _WORTHWHILE:
+        if now - came > self._settings.delay_seconds * _WORTHWHILE and not is_needed:
             # It could not leave in time, and neither could what needs it.
             self._needs_key = True
             self.counts.late += 1
-        if self._decoder is None or (self._needs_key and (not key or now - came > self._settings.delay_seconds)):
+        if self._decoder is None or (self._needs_key and not key):
             return
         self._needs_key = False
         try:
             for frame in self._decoder.decode(data, pts, dts):
-                self._arrive(frame, came)
+                self._arrive(frame, came, now)
         except UndecodableError:
             self.counts.damaged += 1
             self._damaged = now
@@ -276,26 +285,27 @@ class Pipe:
         if self._sound is not None and due is not None:
             self._sound.take(data, due)
 
-    def _arrive(self, frame: Frame, now: float) -> None:
+    def _arrive(self, frame: Frame, came: float, now: float) -> None:
         self.counts.decoded += 1
         if self._is_new:
             self._is_new = False
             self._notes.append(ArrivalNote(frame.size))
-        placed = self._arrivals.frame(float(frame.pts * frame.time_base), now)
-        pts = None if placed is None else round(placed.due / TIME_BASE)
-        if placed is None or pts is None or (self._waiting and pts <= self._waiting[-1].pts) or pts <= self._last_pts:
-            self.counts.late += 1
-            return
+        placed = self._arrivals.frame(float(frame.pts * frame.time_base), came)
         if self._gate is None or frame.size != self._size:
             if self._gate is not None:
                 self._notes.append(ChangeNote("size", *(f"{row[0]}x{row[1]}" for row in (self._size, frame.size))))
                 self._why_unseen = "source_changed"
             self._gate, self._size = self._make_gate(frame.size), frame.size
             self._asked.clear()
-        elif placed.is_cut:
+        elif placed is not None and placed.is_cut:
             self._gate.cut()
             self._asked.clear()
             self._why_unseen = "source_changed"
+        pts = -1 if placed is None else round(placed.due / TIME_BASE)
+        last = max(self._last_pts, self._waiting[-1].pts) if self._waiting else self._last_pts
+        if placed is None or placed.due < now or pts <= last:
+            self.counts.late += 1
+            return
         self._gate.frame(pts, pts + round(self._period / TIME_BASE))
         self._waiting.append(_Waiting(frame, pts, placed.due))
 

@@ -44,7 +44,7 @@ class _Publisher:
         self._joins = self._starts = True
         self._zero = 0.0
         self._retry = 0.0
-        self._backoff = Backoff()
+        self._backoff = Backoff(growth=1.5, reset_after=5.0)
 
     def run(self) -> None:
         while True:

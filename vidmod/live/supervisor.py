@@ -11,7 +11,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from typing import Any, cast
 import msgspec
 
 from vidmod.live.backoff import Backoff
+from vidmod.live.launching import command, environment_of
 from vidmod.live.messages import Beat, Begin, FromParent, Hold, ToParent
 from vidmod.live.wire import Wire, WireClosedError, give
 
@@ -218,9 +218,9 @@ class Supervisor:
             parent, their_parent = socket.socketpair()
             with their_parent:
                 item.wire = Wire(parent, cast(Any, ToParent))
-                command = [sys.executable, "-m", "vidmod.live.process", item.role]
                 item.process = subprocess.Popen(
-                    [*command, str(theirs.fileno()), str(their_parent.fileno())],
+                    command(item.role, theirs.fileno(), their_parent.fileno()),
+                    env=environment_of(item.role),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=None if self._shows_errors else subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""How a live filter is, made of what its processes say: one snapshot for all that is shown."""
+"""How a live filter stands, made of what its processes say: one snapshot for all that is shown."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _QUEUES = {"packets": "reader", "leaving": "filter", "clean": "publisher"}
 _LONGEST_DELAY_SECONDS = 1000.0
 
 
-class Account:
+class Standing:
     """Keeps count. Knows no time but what it is told; `now` is always the shared clock.
 
     Args:

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from vidmod.live.account import Account
 from vidmod.live.counts import Counts
 from vidmod.live.covers import Covers
 from vidmod.live.events import CoverOff, CoverOn
 from vidmod.live.messages import Beat, Covering, ReaderSettings
 from vidmod.live.settings import LiveSettings
+from vidmod.live.standing import Standing
 from vidmod.live.state import Backlog, LiveState
 from vidmod.live.supervisor import Watched
 from vidmod.live.tally import Side, Tally
@@ -88,7 +88,7 @@ class TestCovers:
 
 
 class Parts:
-    """An account, and the processes that it is told of."""
+    """How a filter stands, and the processes that it is told of."""
 
     def __init__(self, **options: Any) -> None:
         self.watched = {
@@ -98,11 +98,11 @@ class Parts:
         for item in self.watched.values():
             item.restarts = 0
         settings = LiveSettings(source="rtmp://a/b", server="rtmp://c/d", **options)
-        self.account = Account(settings, self.watched, began=100.0, started_time=1.7e9)
+        self.standing = Standing(settings, self.watched, began=100.0, started_time=1.7e9)
 
     def say(self, role: str, message: Beat) -> None:
         self.watched[role].beat = message
-        self.account.beat(role, message)
+        self.standing.beat(role, message)
 
     def run(self, now: float, *, reason: str = "") -> None:
         """All is well."""
@@ -110,14 +110,14 @@ class Parts:
         self.say("analyst", Beat("looking"))
         self.say("publisher", Beat("publishing", connections=1, pictures=50))
         self.say("filter", beat(decoded=60, looked=20, shown=40, boxed=8, filled=10))
-        self.account.covering(Covering(reason, 0))
-        self.account.step(now)
+        self.standing.covering(Covering(reason, 0))
+        self.standing.step(now)
 
     def reasons(self, now: float, *, is_emergency: bool = False) -> tuple[str, ...]:
-        return self.account.cover_reasons(now, is_emergency=is_emergency)
+        return self.standing.cover_reasons(now, is_emergency=is_emergency)
 
     def state(self, now: float) -> LiveState:
-        return self.account.state(
+        return self.standing.state(
             now, cover_reasons=self.reasons(now), hits={"explicit": 2}, hits_now=1, backlog=Backlog(), events_lost=0
         )
 
@@ -128,7 +128,7 @@ def test_a_snapshot_of_one_that_runs() -> None:
     parts.run(101.0)
     parts.say("filter", beat(decoded=160, looked=70, shown=120, boxed=8, filled=10, damaged=2, late=3))
     parts.say("publisher", Beat("publishing", connections=3, pictures=150, dropped=4))
-    assert parts.account.step(103.0) == []
+    assert parts.standing.step(103.0) == []
     state = parts.state(104.0)
     assert (state.phase, state.source_connected, state.server_connected) == ("running", True, True)
     assert (state.frames_in, state.frames_analysed, state.frames_out) == (160, 70, 150)
@@ -152,7 +152,7 @@ def test_what_a_filter_says_of_itself_that_makes_no_sense_does_no_harm() -> None
         assert (state.delay_seconds, state.overload_level, state.frames_in) == (None, 0, 60)
         assert state.cover_reasons == ()
     parts.say("filter", Beat("filtering", Counts(found=2**63)))
-    parts.account.step(103.0)
+    parts.standing.step(103.0)
     state = parts.state(103.0)
     assert state.frames_covered <= state.frames_out
     assert 0 <= state.covered_share <= 1
@@ -164,7 +164,7 @@ def test_why_all_is_covered_is_what_the_filter_says(reason: str) -> None:
     parts.run(101.0, reason=reason)
     assert parts.reasons(101.0) == (reason,)
     assert parts.reasons(101.0, is_emergency=True) == ("emergency", reason)
-    parts.account.covering(Covering("", 0))
+    parts.standing.covering(Covering("", 0))
     assert parts.reasons(101.0) == ()
 
 
@@ -188,12 +188,12 @@ def test_a_source_that_is_gone_is_why_as_soon_as_what_had_come_has_left() -> Non
     parts = Parts(delay_seconds=2.0)
     parts.run(101.0)
     parts.say("reader", Beat("waiting", connections=1, trouble="It is gone."))
-    assert parts.account.step(102.0) == [("source", "lost")]
+    assert parts.standing.step(102.0) == [("source", "lost")]
     assert parts.reasons(103.9) == ()
     assert parts.reasons(104.1) == ("source_lost",)
     parts.say("reader", Beat("reading", connections=2))
-    assert parts.account.step(105.0) == [("source", "back")]
-    assert parts.account.source.absence == 3.0
+    assert parts.standing.step(105.0) == [("source", "back")]
+    assert parts.standing.source.absence == 3.0
     assert parts.reasons(105.0) == ()
 
 
@@ -201,7 +201,7 @@ def test_a_file_that_has_ended_is_not_lost() -> None:
     parts = Parts()
     parts.run(101.0)
     parts.say("reader", Beat("ended", connections=1))
-    parts.account.step(102.0)
+    parts.standing.step(102.0)
     assert parts.reasons(110.0) == ()
 
 
@@ -211,9 +211,9 @@ def test_nothing_has_left_that_came_so_it_starts() -> None:
     fresh = Parts()
     fresh.say("publisher", Beat("publishing", connections=1, pictures=5))
     fresh.say("filter", beat(decoded=5, filled=5))
-    fresh.account.covering(Covering("error", 0))
-    fresh.account.step(101.0)
-    assert fresh.account.phase == "running"
+    fresh.standing.covering(Covering("error", 0))
+    fresh.standing.step(101.0)
+    assert fresh.standing.phase == "running"
     assert fresh.reasons(101.0) == ("starting",)
     assert parts.reasons(101.0) == ()
 
