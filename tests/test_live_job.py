@@ -283,9 +283,12 @@ def test_it_is_seen_and_steered(start: Start, made: Path, server: Server, tmp_pa
         state = json.loads(job.control("status", "--json"))["state"]
         assert state["frames_out"] > state["frames_masked"] > 0
 
-        job.process.send_signal(signal.SIGTERM)
+        # As a service manager does it: all of them at once.
+        for item in (*psutil.Process(job.process.pid).children(), job.process):
+            item.send_signal(signal.SIGTERM)
         assert job.end() == 0, job.errors
         stopped = job.events[-1]
+        assert len(job.named("process_restarted")) == 1
         assert (stopped["event"], stopped["reason"], stopped["exit_status"]) == ("stopped", "asked", 0)
         told = [(row["event"], row["hit"]["id"]) for row in receiver.accepted]
         assert told == [(row["event"], row["hit"]["id"]) for row in job.events if row["event"].startswith("hit_")]
@@ -301,11 +304,28 @@ def test_it_is_seen_and_steered(start: Start, made: Path, server: Server, tmp_pa
     assert not list(psutil.Process().children(recursive=True)), "all of its processes have ended"
 
 
-def test_ctrl_c_ends_it_and_a_second_one_at_once(start: Start, made: Path, tmp_path: Path) -> None:
-    job = start(made / "film.mp4", tmp_path / "out.ts", *with_spot(made), "--labels", "BRIGHT")
+def test_a_cover_outlives_the_filter_and_ctrl_c_ends_it_a_second_one_at_once(
+    start: Start, made: Path, tmp_path: Path
+) -> None:
+    arguments = (made / "film.mp4", *with_spot(made), "--labels", "BRIGHT")
+    job = start(arguments[0], tmp_path / "first.ts", *arguments[1:])
     job.wait_for(lambda: job.named("source_connected"))
+    job.control("cover")
+    children = psutil.Process(job.process.pid).children()
+    job.process.kill()
+    job.process.wait()
+    _, alive = psutil.wait_procs(children, 10)
+    assert not alive, "without who watches them they end"
+
+    job = start(arguments[0], tmp_path / "second.ts", *arguments[1:], folder=tmp_path / "job0")
+    job.wait_for(lambda: len(job.named("started")) == 2)
+    job.wait_for(lambda: any("The emergency cover is on, from before" in row["message"] for row in job.named("note")))
+    job.wait_for(lambda: len(job.named("source_connected")) == 2)
+    time.sleep(3.0)
+    state = json.loads(job.control("status", "--json"))["state"]
+    assert state["frames_out"] == state["frames_covered"] > RATE
+
     # Who writes stands still, and so cannot close what it wrote.
-    job.wait_for(lambda: any("Connected" in row["message"] for row in job.named("note")))
     job.child("publisher").suspend()
     job.process.send_signal(signal.SIGINT)
     time.sleep(1.0)
@@ -313,6 +333,7 @@ def test_ctrl_c_ends_it_and_a_second_one_at_once(start: Start, made: Path, tmp_p
     job.process.send_signal(signal.SIGINT)
     assert job.end(8) == 130
     assert job.events[-1]["reason"] == "interrupted"
+    assert all(spread < 1 for _, spread in pictures(tmp_path / "second.ts"))
 
 
 def test_what_is_to_be_blocked_may_end_it(start: Start, made: Path, server: Server) -> None:
