@@ -205,21 +205,26 @@ class PictureEncoder:
         width, height = self._shape.size
         if (frame.width, frame.height, frame.format.name) == (width, height, PIXEL_FORMAT):
             return frame
-        factor = min(width / frame.width, height / frame.height)
-        inner = _even(frame.width * factor, width), _even(frame.height * factor, height)
+        left, top, *inner = placed((frame.width, frame.height), self._shape.size)
         scaled = self._reformatter.reformat(
             frame, inner[0], inner[1], PIXEL_FORMAT, interpolation=Interpolation.BILINEAR, threads=1
         )
-        if inner == (width, height):
+        if inner == [width, height]:
             return scaled
         canvas = _blank(self._shape.size)
-        left, top = (width - inner[0]) // 4 * 2, (height - inner[1]) // 4 * 2
         _, target = Raster.of(canvas).canvas()
         _, source = Raster.of(scaled).canvas()
         for number, (rows, taken) in enumerate(zip(target, source, strict=True)):
             half = 1 if number == 0 else 2
             rows[top // half : top // half + taken.shape[0], left // half : left // half + taken.shape[1]] = taken
         return canvas
+
+
+def placed(size: tuple[int, int], within: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Where a picture is in a larger or smaller one, its sides kept, in the middle: left, top, width and height."""
+    factor = min(within[0] / size[0], within[1] / size[1])
+    width, height = _even(size[0] * factor, within[0]), _even(size[1] * factor, within[1])
+    return (within[0] - width) // 4 * 2, (within[1] - height) // 4 * 2, width, height
 
 
 def _even(length: float, most: int) -> int:
