@@ -13,6 +13,8 @@
 - `reader`, `filter`, `analyst` and `publisher` are processes (`process`, `station`), joined by sockets (`wire`,
   `messages`); `supervisor` starts them anew and gives their neighbours new wires. All share the machine's monotonic
   clock, so what one sends goes on where another stopped.
+- `recorder` is one more process: `clean` records what leaves, with its timeline (`accounts`), and `sealed` what comes,
+  encrypted (`sealing`); `pieces` and `endings` are the files.
 - `events`, `webhooks` (`spool`), `metrics`, `status` and `control` (`serving`, `writing`) are what the outside sees and
   steers; `state` is what they show.
 

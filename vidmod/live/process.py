@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from vidmod.live.messages import AnalystSettings, FilterSettings, PublisherSettings, ReaderSettings
+from vidmod.live.messages import AnalystSettings, FilterSettings, PublisherSettings, ReaderSettings, RecorderSettings
 from vidmod.live.station import Station, StationClosedError
 
 # By role: the module that does it, the type of its settings, and how much it yields to the others.
@@ -23,6 +23,7 @@ ROLES: dict[str, tuple[str, type[Any], int]] = {
     "filter": ("vidmod.live.filter", FilterSettings, 0),
     "analyst": ("vidmod.live.analyst", AnalystSettings, 5),
     "publisher": ("vidmod.live.publisher", PublisherSettings, 0),
+    "recorder": ("vidmod.live.recorder", RecorderSettings, 5),
 }
 _MOST_SETTINGS = 1 << 20
 
