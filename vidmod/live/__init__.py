@@ -15,6 +15,8 @@
   clock, so what one sends goes on where another stopped.
 - `launching` starts such a process, `reach` says what is left to each once it has given up all else (`process` has it
   do so), and `rehearsal` has a filter load first what it needs.
+- `recorder` is one more process: `clean` records what leaves, with its timeline (`accounts`), and `sealed` what comes,
+  encrypted (`sealing`); `pieces` and `endings` are the files.
 - `job` is the parent (`settings`): it starts them by way of `roles`, and makes of what they say, with `standing`
   (`tally`), `hits` and `covers`, how it stands, and `news` for people and programs, which `telling` spreads.
 - `events`, `webhooks` (`spool`), `metrics`, `status` and `control` (`serving`, `writing`) are what the outside sees and

@@ -18,7 +18,14 @@ import msgspec
 
 from vidmod.containment import enclose
 from vidmod.errors import VidmodError
-from vidmod.live.messages import AnalystSettings, Beat, FilterSettings, PublisherSettings, ReaderSettings
+from vidmod.live.messages import (
+    AnalystSettings,
+    Beat,
+    FilterSettings,
+    PublisherSettings,
+    ReaderSettings,
+    RecorderSettings,
+)
 from vidmod.live.reach import reach_of
 from vidmod.live.station import Enclosure, Station, StationClosedError
 
@@ -28,6 +35,7 @@ ROLES: dict[str, tuple[str, type[Any], int]] = {
     "filter": ("vidmod.live.filter", FilterSettings, 0),
     "analyst": ("vidmod.live.analyst", AnalystSettings, 5),
     "publisher": ("vidmod.live.publisher", PublisherSettings, 0),
+    "recorder": ("vidmod.live.recorder", RecorderSettings, 5),
 }
 _MOST_SETTINGS = 1 << 20
 

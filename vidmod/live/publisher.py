@@ -42,6 +42,7 @@ class _Publisher:
         self._last = {False: -1, True: -1}
         # The filter's packets are joined, and a connection begun, with a key picture.
         self._joins = self._starts = True
+        self._is_recorded = False
         self._zero = 0.0
         self._retry = 0.0
         self._backoff = Backoff(growth=1.5, reset_after=5.0)
@@ -61,9 +62,11 @@ class _Publisher:
 
     def _hear(self, name: str, message: object) -> None:
         match message:
-            case None if name == CLEAN and self._begin is not None:
-                self._station.send(CLEAN, self._begin)
-                self._want_key()
+            case None if name == CLEAN:
+                self._is_recorded = False
+                if self._begin is not None:
+                    self._station.send(CLEAN, self._begin)
+                    self._want_key()
             case Begin():
                 self._begin = message
                 self._station.send(CLEAN, message)
@@ -88,7 +91,7 @@ class _Publisher:
         if message.pts <= self._last[is_sound]:
             return
         self._last[is_sound] = message.pts
-        self._station.send(CLEAN, message)
+        self._record(message)
         if self._writer is None or (self._starts and (is_sound or not message.key)):
             self._beat.dropped += not is_sound
             return
@@ -103,6 +106,11 @@ class _Publisher:
         self._beat.packets += 1
         self._beat.pictures += not is_sound
         self._backoff.succeeded()
+
+    def _record(self, message: Leave) -> None:
+        """Pass it on to be recorded, from a key picture on, and after a hole from the next one on."""
+        if self._is_recorded or (message.key and not message.is_sound):
+            self._is_recorded = self._station.send(CLEAN, message)
 
     def _connect(self) -> None:
         now = time.monotonic()

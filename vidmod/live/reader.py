@@ -115,7 +115,9 @@ class _Reader:
         if facts is None:
             return
         if incoming.extradata is not None:
-            self._connect(_changed(facts, incoming.extradata))
+            changed = _changed(facts, incoming.extradata, is_sound=incoming.is_sound)
+            if changed != facts:  # some servers say it again and again
+                self._connect(changed)
         self._beat.packets += 1
         now = time.monotonic()
         row: Picture | Heard
@@ -139,9 +141,12 @@ class _Reader:
         self._told[name] = sent and self._station.send(name, row)
 
 
-def _changed(facts: StreamFacts, extradata: bytes) -> StreamFacts:
+def _changed(facts: StreamFacts, extradata: bytes, *, is_sound: bool) -> StreamFacts:
     """What the source is from here on."""
-    return dataclasses.replace(facts, extradata=extradata)
+    if not is_sound:
+        return dataclasses.replace(facts, extradata=extradata)
+    sound = None if facts.sound is None else dataclasses.replace(facts.sound, extradata=extradata)
+    return dataclasses.replace(facts, sound=sound)
 
 
 def _source(facts: StreamFacts) -> Source:

@@ -17,6 +17,7 @@ from vidmod.live.messages import (
     RecorderSettings,
 )
 from vidmod.live.rules import Rules
+from vidmod.live.sealing import recipients_of
 from vidmod.live.settings import LiveSettings
 from vidmod.models import Manifest, find
 from vidmod.models.runtimes import select
@@ -72,6 +73,8 @@ class Roles:
         )
         self.manifests = [item for _, item in chosen or named]
         self._models = [name for name, _ in chosen or named]
+        if settings.seal is not None:
+            recipients_of(settings.seal_to)
         select(settings.runtime, settings.device)
         self._weights = {item.name: str(obtain(item, settings.weights, notify).path) for item in self.manifests}
 

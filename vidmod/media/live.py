@@ -35,6 +35,8 @@ AAC_SAMPLES = 1024
 _AAC_PREPARING = 6
 # Of a blurred picture, along its longer side.
 _CELLS = 32
+# x264's, and nothing of it is in a parameter set.
+_HURRIED = ":subme=0:me=dia:analyse=none:trellis=0:aq-mode=0:no-deblock=1"
 _LEAST_BITS, _BITS_PER_PIXEL = 300_000, 0.07
 
 
@@ -186,7 +188,7 @@ class PictureEncoder:
             UndecodableError: It is of a kind that cannot be drawn on, or scaled.
         """
         try:
-            fitted = self._fitted(self._covered(frame, boxes), self._inner(frame))
+            fitted = self._fitted(self._covered(frame, boxes), self._place(frame))
         except (FFmpegError, ValueError) as exc:
             raise UndecodableError(f"A picture cannot be used ({exc}).") from exc
         return self._encoded(fitted, pts, key=key)
@@ -214,7 +216,7 @@ class PictureEncoder:
             cells = self._reformatter.reformat(
                 frame, columns, rows, PIXEL_FORMAT, interpolation=Interpolation.AREA, threads=1
             )
-            fitted = self._fitted(cells, self._inner(frame))
+            fitted = self._fitted(cells, self._place(frame))
         except (FFmpegError, ValueError) as exc:
             raise UndecodableError(f"A picture cannot be used ({exc}).") from exc
         return self._encoded(fitted, pts, key=key)
@@ -232,24 +234,21 @@ class PictureEncoder:
             raise OutputError(f"libx264 failed ({exc.strerror}).") from exc
         return [Encoded(packet.pts or 0, packet.is_keyframe, bytes(packet)) for packet in packets]
 
-    def _inner(self, frame: VideoFrame) -> tuple[int, int]:
-        """How large a picture is in the stream."""
-        width, height = self._shape.size
-        factor = min(width / frame.width, height / frame.height)
-        return _even(frame.width * factor, width), _even(frame.height * factor, height)
+    def _place(self, frame: VideoFrame) -> tuple[int, int, int, int]:
+        return placed((frame.width, frame.height), self._shape.size)
 
-    def _fitted(self, frame: VideoFrame, inner: tuple[int, int]) -> VideoFrame:
+    def _fitted(self, frame: VideoFrame, place: tuple[int, int, int, int]) -> VideoFrame:
         """The picture in the stream's size, in the middle of black."""
         width, height = self._shape.size
         if (frame.width, frame.height, frame.format.name) == (width, height, PIXEL_FORMAT):
             return frame
+        left, top, *inner = place
         scaled = self._reformatter.reformat(
             frame, inner[0], inner[1], PIXEL_FORMAT, interpolation=Interpolation.BILINEAR, threads=1
         )
-        if inner == (width, height):
+        if inner == [width, height]:
             return scaled
         canvas = _blank(self._shape.size)
-        left, top = (width - inner[0]) // 4 * 2, (height - inner[1]) // 4 * 2
         _, target = Raster.of(canvas).canvas()
         _, source = Raster.of(scaled).canvas()
         for number, (rows, taken) in enumerate(zip(target, source, strict=True)):
@@ -258,7 +257,11 @@ class PictureEncoder:
         return canvas
 
 
-_HURRIED = ":subme=0:me=dia:analyse=none:trellis=0:aq-mode=0:no-deblock=1"
+def placed(size: tuple[int, int], within: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Where a picture is in a larger or smaller one, its sides kept, in the middle: left, top, width and height."""
+    factor = min(within[0] / size[0], within[1] / size[1])
+    width, height = _even(size[0] * factor, within[0]), _even(size[1] * factor, within[1])
+    return (within[0] - width) // 4 * 2, (within[1] - height) // 4 * 2, width, height
 
 
 def _even(length: float, most: int) -> int:
@@ -269,7 +272,6 @@ def _opened(shape: Shape, threads: int, *, hurried: bool) -> VideoCodecContext:
     context = av.CodecContext.create("libx264", "w")
     configure(context, shape, threads)
     if hurried:
-        # Nothing of this is in a parameter set.
         context.options = {**context.options, "x264-params": context.options["x264-params"] + _HURRIED}
     context.open()
     return context

@@ -192,7 +192,7 @@ class NetworkReader:
             pts=packet.pts,
             dts=packet.dts,
             seconds=0.0 if packet.pts is None else float(packet.pts * time_base),
-            extradata=None if is_sound else new,
+            extradata=new,
         )
 
 
