@@ -15,6 +15,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import msgspec
 import pyrage
 import pytest
 

@@ -276,6 +276,8 @@ class Pipe:
             for frame in self._decoder.decode(data, pts, dts):
                 self._arrive(frame, came, now)
         except UndecodableError:
+            # What refers to it is damaged, too.
+            self._needs_key = True
             self.counts.damaged += 1
             self._damaged = now
 

@@ -123,7 +123,8 @@ class PictureDecoder:
             # Slices only: frames in several threads come out later by as many.
             context.thread_type = ThreadType.SLICE if threads > 1 else ThreadType.NONE
             context.thread_count = threads
-            context.options = {"max_pixels": str(max_pixels)}
+            # Without the last one FFmpeg guesses what damage has taken, and says nothing.
+            context.options = {"max_pixels": str(max_pixels), "err_detect": "explode"}
             context.flags |= Flags.low_delay
             context.open()
         except (FFmpegError, ValueError) as exc:
