@@ -23,11 +23,13 @@ from typing import Any
 import av
 import numpy as np
 import psutil  # type: ignore[import-untyped]
+import pyrage
 import pytest
 
 from tests.networks import write_detector
 from tests.receivers import KEY, Receiver, receiving
 from tests.test_live_processes import CALM, SHOWN, Server
+from vidmod.timeline import Timeline
 
 RATE = 25
 NO_PICTURE = "rtmp://127.0.0.1:{}/live/secretkey?token=secrettoken"
@@ -220,8 +222,12 @@ def get(url: str) -> tuple[int, str]:
         return exc.code, exc.read().decode()
 
 
-def test_a_film_is_filtered_to_its_end(start: Start, made: Path, server: Server) -> None:
-    job = start(made / "short.mp4", server.url, *with_spot(made), "--labels", "BRIGHT", "--json-log")
+def test_a_film_is_filtered_to_its_end_and_recorded(start: Start, made: Path, server: Server, tmp_path: Path) -> None:
+    key = str(pyrage.x25519.Identity.generate().to_public())
+    job = start(
+        *(made / "short.mp4", server.url, *with_spot(made), "--labels", "BRIGHT", "--json-log"),
+        *("--record", tmp_path / "clean", "--seal", tmp_path / "sealed", "--seal-to", key),
+    )
     assert job.end() == 0, job.errors
     names = [row["event"] for row in job.events]
     assert names[0] == "started"
@@ -245,6 +251,14 @@ def test_a_film_is_filtered_to_its_end(start: Start, made: Path, server: Server)
     assert [row["event"] for row in logged if row["event"] != "status"] == names
     assert {row["state"]["name"] for row in logged if row["event"] == "status"} == {"live"}
     assert max(level for level, _ in pictures(made / "short.mp4")) > SHOWN
+    (recorded,), (timeline,) = (list((tmp_path / "clean").glob(f"*.{suffix}")) for suffix in ("mkv", "timeline.json"))
+    assert max(level for level, _ in pictures(recorded)) < CALM
+    found = Timeline.read(timeline)
+    assert [row["name"] for row in found.provenance["models"]] == ["spot"]
+    assert found.provenance["models"][0]["runtime"] == "onnxruntime"
+    assert found.sample_count > RATE
+    (sealed,) = (tmp_path / "sealed").iterdir()
+    assert sealed.read_bytes().startswith(b"age-encryption.org/v1")
 
 
 def test_it_is_seen_and_steered(start: Start, made: Path, server: Server, tmp_path: Path) -> None:
@@ -372,6 +386,7 @@ def test_what_cannot_begin_says_why(start: Start, made: Path, tmp_path: Path) ->
         (2, "spot.onnx: cannot be read", (film, out, "--models", made / "missing" / "spot.toml")),
         (2, "spot.onnx", (film, out, "--models", made / "broken" / "spot.toml")),
         (2, "no model of spot gives them", (film, out, *spot, "--labels", "NOSE")),
+        (2, "Invalid recipient ('age1nobody')", (film, out, *spot, "--seal", out, "--seal-to", "age1nobody")),
         (2, "Invalid runtime", (film, out, "--models", made / "spot.toml", "--runtime", "abacus")),
     ]
     for part in (cases[place : place + 4] for place in range(0, len(cases), 4)):
@@ -386,7 +401,7 @@ def test_what_cannot_begin_says_why(start: Start, made: Path, tmp_path: Path) ->
 
 
 class Station:
-    """Sends a film to whoever connects, about as fast as it is shown."""
+    """Sends a film to whoever connects, about as fast as it is shown; to the first only a part of it."""
 
     def __init__(self, film: Path, folder: Path, port: int) -> None:
         path = folder / "film.ts"
@@ -405,16 +420,19 @@ class Station:
         self._listener.close()
 
     def _serve(self) -> None:
+        step = round(len(self._data) / self._length / 20)
         with contextlib.suppress(OSError):
-            connection, _ = self._listener.accept()
-            with connection:
-                step = round(len(self._data) / self._length / 20)
-                for place in range(0, len(self._data), step):
-                    connection.sendall(self._data[place : place + step])
-                    time.sleep(0.05)
+            for seconds in (7.0, self._length):
+                connection, _ = self._listener.accept()
+                with connection:
+                    for place in range(0, round(seconds * 20) * step, step):
+                        connection.sendall(self._data[place : place + step])
+                        time.sleep(0.05)
 
 
-def test_it_waits_for_a_source_and_a_server(start: Start, made: Path, tmp_path: Path) -> None:
+def test_it_waits_for_a_source_and_a_server_and_the_source_may_go_and_come(
+    start: Start, made: Path, tmp_path: Path
+) -> None:
     source, target = free_port(), free_port()
     ends = (f"tcp://127.0.0.1:{source}", f"tcp://127.0.0.1:{target}")
     job = start(*ends, *with_spot(made), "--labels", "BRIGHT", "--wait", "--timeout", "2")
@@ -426,7 +444,14 @@ def test_it_waits_for_a_source_and_a_server(start: Start, made: Path, tmp_path: 
     server = Server(tmp_path / "served", target)
     job.wait_for(lambda: job.named("hit_began"))
     job.wait_for(lambda: any("Connected" in row["message"] for row in job.named("note")))
+    # The source goes, and comes back: its clock begins anew.
+    job.wait_for(lambda: job.named("source_lost"))
+    job.wait_for(lambda: job.named("source_back"))
+    job.wait_for(lambda: len(job.named("source_connected")) == 2)
+    assert job.named("source_back")[0]["gone_seconds"] > 0.3
     time.sleep(2.0)
+    state = json.loads(job.control("status", "--json"))["state"]
+    assert (state["reconnects"]["source"], state["source_connected"]) == (1, True)
     assert job.control("stop").startswith("emergency cover: off")
     assert job.end() == 0, job.errors
     assert job.events[-1]["reason"] == "asked"

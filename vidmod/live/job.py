@@ -47,7 +47,7 @@ from vidmod.timeline import Json
 DONE, FLAGGED, INTERRUPTED = 0, 3, 130
 _LOOP_SECONDS, _SNAPSHOT_SECONDS = 0.02, 0.25
 # For what was written to be closed well, one process after the other.
-_FINISH_SECONDS = 10.0
+_FINISH_SECONDS = {"publisher": 10.0, "recorder": 25.0}
 # After a file's last packet was read: what is under way from the reader to the filter, and from there to the publisher.
 _ON_THE_WAY_SECONDS = 0.15
 # A file is not begun before somebody looks at it, for so long at most.
@@ -209,9 +209,9 @@ class Live(Closing):
     def _finish(self) -> None:
         """Have what was written closed well: first what leaves, then recordings of it."""
         self._standing.phase = "stopping"
-        for role in ("publisher", "recorder"):
+        for role, seconds in _FINISH_SECONDS.items():
             self._supervisor.order(role, Finish())
-            until = time.monotonic() + _FINISH_SECONDS
+            until = time.monotonic() + seconds
             while not self._is_finished(role) and len(self._signals) < 2 and (now := time.monotonic()) < until:
                 self._supervisor.listen(now)
                 self._follow(now)
@@ -282,8 +282,9 @@ class Live(Closing):
         self._check_ends(now)
         seconds = self._seconds(now)
         self._teller.hits(self._hits.expire(seconds))
-        reasons = self._standing.cover_reasons(now, is_emergency=self._emergency.active)
-        self._tell_covers(self._covers.update(reasons, seconds))
+        if self._standing.phase != "stopping":
+            reasons = self._standing.cover_reasons(now, is_emergency=self._emergency.active)
+            self._tell_covers(self._covers.update(reasons, seconds))
         self._tell_level()
         if now - self._snapshot_at >= _SNAPSHOT_SECONDS:
             self._snapshot_at = now
