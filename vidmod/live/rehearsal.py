@@ -22,7 +22,7 @@ from vidmod.predictions import Detection, Predictions, Scores
 from vidmod.tracking import Tracking
 
 _RATE = Fraction(25)
-_PICTURES = 24
+_PICTURES = 16
 _SOUND = Sound("aac", 48_000, "stereo", b"")
 
 
