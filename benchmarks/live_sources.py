@@ -49,7 +49,7 @@ FLASH_SECONDS, FIRST_FLASH_SECONDS = 2, 1
 FLASH_LUMA = 225
 _TONE_HERTZ, _TONE_SECONDS, _TONE_LEVEL = 1000.0, 0.1, 0.5
 _AAC_SAMPLES = 1024
-_VERSION = 3
+_VERSION = 4
 # As many bits for a pixel as samples/film.py spends: 4.5 Mbit/s at 1080p30.
 _BITS_PER_PIXEL = 4_500_000 / (1920 * 1080 * 30)
 _LEAST_BITS = 400_000
@@ -255,6 +255,7 @@ class Painter:
         if self._plan.flashes and is_flash(self._plan, number):
             planes[:height] = 235
             planes[height:] = 128
+            box = None
         strip = self._plan.strip
         for rows in (slice(0, strip), slice(height - strip, height)):
             planes[rows] = bars(self._plan.ident, number, width, strip)

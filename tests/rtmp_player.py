@@ -31,6 +31,7 @@ class _Player:
     def __init__(self, url: str, file: BinaryIO, every: float | None, length: float) -> None:
         self._url, self._file, self._every, self._length = url, file, every, length
         self._began = time.monotonic()
+        self._is_writing = False
 
     def run(self) -> None:
         while True:
@@ -58,8 +59,12 @@ class _Player:
 
     def _packet(self, packet: Packet[Any], *, is_sound: bool) -> None:
         since = time.monotonic() - self._began
-        if self._every is not None and since % self._every >= self._length:
-            return
+        if self._every is not None:
+            is_wanted = since % self._every < self._length
+            # What is written down begins with a picture that can be begun with.
+            self._is_writing = is_wanted and (self._is_writing or (packet.is_keyframe and not is_sound))
+            if not self._is_writing:
+                return
         if not is_sound and packet.has_sidedata("new_extradata"):
             self._write(EXTRADATA, data=bytes(packet.get_sidedata("new_extradata")))
         base = packet.time_base or _MS
