@@ -226,6 +226,7 @@ def safety_rows(found: Safety) -> list[list[str]]:
         ["frames that left", f"{found.frames}"],
         ["of these, with the target, and not covered whole", f"{found.targets}"],
         [f"**with less than {COVERED:.0%} of it covered**", f"**{len(found.leaks)}**"],
+        ["of those, on its way in or out", f"{sum(frame.partly for frame in found.leaks)}"],
         ["least of it covered in any", f"{found.lowest:.0%}"],
         ["covered whole", f"{found.covers / max(1, found.frames):.1%}"],
         ["neither that, nor to be told", f"{found.unknown}"],
@@ -237,7 +238,8 @@ def safety_rows(found: Safety) -> list[list[str]]:
 def tell_leaks(found: Safety, most: int) -> None:
     """Print where the target is to be seen."""
     for frame in found.leaks[:most]:
-        print(f"  {frame.seconds:.3f} s: film {frame.film}, frame {frame.number}: {frame.leaks}")
+        note = ", on its way in or out" if frame.partly else ""
+        print(f"  {frame.seconds:.3f} s: film {frame.film}, frame {frame.number}: {frame.leaks}{note}")
     if len(found.leaks) > most:
         print(f"  … and {len(found.leaks) - most} more")
 

@@ -7,7 +7,8 @@ frame is cover all over, or nobody knows what it is; red in it, which only the t
 Two measures for each frame, so that neither is believed alone:
 
 * covered: the share of the target's true box that is the cover's black, within what encoding changes;
-* reds: samples of the target's colour anywhere in the picture, as a share of those that the film's frame has.
+* reds: samples of the target's colour anywhere between the picture's bars, as a share of those that the film's frame
+  has.
 """
 
 from __future__ import annotations
@@ -27,13 +28,14 @@ from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from live_sources import (
     FLASH_LUMA,
-    TARGET_V,
     Box,
     Bytes,
     Film,
+    Planes,
     planes_of,
     read_number,
     strip_height,
+    target_colour,
 )
 
 from tests.rtmp import CONNECTED, EXTRADATA, GONE, SOUND, Record, Sent, records
@@ -65,6 +67,7 @@ class Shown:
         kind: `clear` if its number can be read, `cover` if it is cover all over.
         film, number: Which frame it is; None if that cannot be told.
         covered: Share of the target's true box that is black; None without a target.
+        partly: Whether the target is only partly in its source's picture: on its way in or out.
         leaks: Why the target is to be seen in it; empty if it is not.
         is_flash: Whether it is white.
         connection: In which of the player's connections it came, from 0.
@@ -77,6 +80,7 @@ class Shown:
     number: int | None = None
     covered: float | None = None
     leaks: str = ""
+    partly: bool = False
     is_flash: bool = False
     connection: int = 0
 
@@ -192,12 +196,13 @@ class Watcher:
                 self._quiet_since = time
 
     def _shown(self, frame: av.VideoFrame, time: float, seconds: float) -> Shown:
-        luma, red = planes_of(frame)
+        planes = planes_of(frame)
+        luma = planes.luma
         connection = len(self.watched.connected) - 1
-        reds = int((red >= TARGET_V).sum())
+        reds = int(target_colour(planes).sum())
         found = self._told(luma)
         if found is None:
-            flat = float(luma[::4, ::4].std()) < _FLAT and float(red[::2, ::2].std()) < _FLAT
+            flat = all(float(plane[::4, ::4].std()) < _FLAT for plane in planes)
             too_red = reds > max(_FEWEST_RED, self._least_red * _MOST_RED_UNKNOWN)
             leaks = f"{reds} samples of its colour, in a frame that nobody knows" if too_red and not flat else ""
             return Shown(time, seconds, "cover" if flat else "unknown", leaks=leaks, connection=connection)
@@ -205,9 +210,10 @@ class Watcher:
         film = self._films[ident]
         strip = strip_height(place[3])
         inner = luma[place[1] + strip : place[1] + place[3] - strip, place[0] : place[0] + place[2]]
-        covered, leaks = self._judged(film, number, place, (luma, red), reds)
+        covered, leaks = self._judged(film, number, place, planes, reds)
         is_flash = bool(inner[::4, ::4].mean() >= FLASH_LUMA)
-        return Shown(time, seconds, "clear", ident, number, covered, leaks, is_flash, connection)
+        partly = film.is_partly(number)
+        return Shown(time, seconds, "clear", ident, number, covered, leaks, partly, is_flash, connection)
 
     def _told(self, luma: Bytes) -> tuple[int, int, tuple[int, int, int, int]] | None:
         """Which frame a picture is, and where in it: left, top, width and height."""
@@ -221,14 +227,14 @@ class Watcher:
         return None
 
     def _judged(
-        self, film: Film, number: int, place: tuple[int, int, int, int], planes: tuple[Bytes, Bytes], reds: int
+        self, film: Film, number: int, place: tuple[int, int, int, int], planes: Planes, reds: int
     ) -> tuple[float | None, str]:
         box = film.boxes[number]
         area = place[2] * place[3] / (film.plan.size[0] * film.plan.size[1])
         if box is None:
             most = max(_FEWEST_RED, self._least_red * area * _MOST_RED_UNKNOWN)
             return None, f"{reds} samples of its colour, and it is not there" if reds > most else ""
-        covered = black_share(moved(box, film.plan.size, place), *planes)
+        covered = black_share(moved(box, film.plan.size, place), planes)
         if covered < COVERED:
             return covered, f"{covered:.0%} covered"
         most = max(_FEWEST_RED, film.reds[number] * area * _MOST_RED)
@@ -274,8 +280,9 @@ def moved(box: Box, size: tuple[int, int], place: tuple[int, int, int, int]) -> 
     )
 
 
-def black_share(box: Box, luma: Bytes, red: Bytes) -> float:
+def black_share(box: Box, planes: Planes) -> float:
     """How much of a box is black, 0 to 1; pixels at its border count by what of them lies inside."""
+    luma = planes.luma
     left, top, right, bottom = (
         int(box[0]) // 2 * 2,
         int(box[1]) // 2 * 2,
@@ -283,8 +290,9 @@ def black_share(box: Box, luma: Bytes, red: Bytes) -> float:
         min(luma.shape[0], int(np.ceil(box[3]))),
     )
     dark = luma[top:bottom, left:right] <= _BLACK + TOLERANCE
-    part = red[top // 2 : (bottom + 1) // 2, left // 2 : (right + 1) // 2]
-    grey = np.abs(part.astype(np.int16) - 128) <= TOLERANCE
+    rows, columns = slice(top // 2, (bottom + 1) // 2), slice(left // 2, (right + 1) // 2)
+    parts = (plane[rows, columns].astype(np.int16) for plane in (planes.u, planes.v))
+    grey = np.logical_and.reduce([np.abs(part - 128) <= TOLERANCE for part in parts])
     black = dark & grey.repeat(2, axis=0).repeat(2, axis=1)[: dark.shape[0], : dark.shape[1]]
     weights = np.outer(_along(box[1], box[3], top, bottom), _along(box[0], box[2], left, right))
     return float((weights * black).sum() / max(weights.sum(), 1e-9))

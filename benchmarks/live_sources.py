@@ -41,15 +41,16 @@ _BITS, _SYNC = 32, 0b1010
 _DARK, _LIGHT = 30, 220
 _MOST_DARK, _LEAST_LIGHT = 62, 150
 _STRIPS = 15  # of the height, each
-# In V (Cr): the background stays below the first, skin lies above the second. What is between is of neither.
-BACKGROUND_V, TARGET_V = 128, 138
+# In V (Cr): the background stays below the first, skin lies above the second, and in U (Cb) below the third. What is
+# between is of neither; other reds, as damage has them, are seldom like skin.
+BACKGROUND_V, TARGET_V, TARGET_U = 128, 138, 124
 # Of these, whole frames and whole packets of AAC at 48 kHz are a second's multiple, and so are flashes.
 UNIT_SECONDS = 8
 FLASH_SECONDS, FIRST_FLASH_SECONDS = 2, 1
 FLASH_LUMA = 225
 _TONE_HERTZ, _TONE_SECONDS, _TONE_LEVEL = 1000.0, 0.1, 0.5
 _AAC_SAMPLES = 1024
-_VERSION = 4
+_VERSION = 5
 # As many bits for a pixel as samples/film.py spends: 4.5 Mbit/s at 1080p30.
 _BITS_PER_PIXEL = 4_500_000 / (1920 * 1080 * 30)
 _LEAST_BITS = 400_000
@@ -117,13 +118,18 @@ class Film:
 
     Attributes:
         boxes: Of what can be seen of the target in every frame, x1, y1, x2, y2 in pixels; None where it is not.
-        reds: How many samples of V in every frame of the encoded film are the target's.
+        reds: How many samples of colour in every frame of the encoded film are the target's.
     """
 
     plan: Plan
     path: Path
     boxes: tuple[Box | None, ...] = field(repr=False)
     reds: tuple[int, ...] = field(repr=False)
+
+    def is_partly(self, number: int) -> bool:
+        """Whether the target is cut off by a border in a frame."""
+        box, (width, height), strip = self.boxes[number], self.plan.size, self.plan.strip
+        return box is not None and (box[0] <= 0 or box[1] <= strip or box[2] >= width or box[3] >= height - strip)
 
 
 def strip_height(height: int) -> int:
@@ -332,7 +338,7 @@ def made(plan: Plan, folder: Path) -> Film:
     if not truth.exists():
         folder.mkdir(parents=True, exist_ok=True)
         boxes = _encode(plan, path)
-        reds = [int((planes[1] >= TARGET_V).sum()) for planes in _checked(plan, path)]
+        reds = [int(target_colour(planes).sum()) for planes in _checked(plan, path)]
         truth.write_text(json.dumps({"boxes": boxes, "reds": reds}), "utf-8")
     document = json.loads(truth.read_text("utf-8"))
     found = tuple(None if box is None else (box[0], box[1], box[2], box[3]) for box in document["boxes"])
@@ -375,16 +381,24 @@ def _encode(plan: Plan, path: Path) -> list[Box | None]:
     return boxes
 
 
-def decoded(path: Path) -> Iterator[tuple[Bytes, Bytes]]:
-    """Luma and V of every frame, uint8 [height, width] and [height / 2, width / 2]."""
+class Planes(NamedTuple):
+    """A picture: luma uint8 [height, width], U (Cb) and V (Cr) uint8 [height / 2, width / 2]."""
+
+    luma: Bytes
+    u: Bytes
+    v: Bytes
+
+
+def decoded(path: Path) -> Iterator[Planes]:
+    """The frames of a film."""
     with av.open(str(path)) as source:
         source.streams.video[0].thread_type = "AUTO"
         for frame in source.decode(video=0):
             yield planes_of(frame)
 
 
-def planes_of(frame: av.VideoFrame) -> tuple[Bytes, Bytes]:
-    """Luma and V of a frame of yuv420p, uint8 [height, width] and [height / 2, width / 2]; no copies."""
+def planes_of(frame: av.VideoFrame) -> Planes:
+    """The planes of a frame of yuv420p; no copies."""
 
     def plane(index: int, rows: int, columns: int) -> Bytes:
         found = frame.planes[index]
@@ -392,14 +406,23 @@ def planes_of(frame: av.VideoFrame) -> tuple[Bytes, Bytes]:
         return stored.reshape(-1, found.line_size)[:rows, :columns]
 
     height, width = frame.height, frame.width
-    return plane(0, height, width), plane(2, (height + 1) // 2, (width + 1) // 2)
+    half = (height + 1) // 2, (width + 1) // 2
+    return Planes(plane(0, height, width), plane(1, *half), plane(2, *half))
 
 
-def _checked(plan: Plan, path: Path) -> Iterator[tuple[Bytes, Bytes]]:
+def target_colour(planes: Planes) -> NDArray[np.bool_]:
+    """Where a picture has the target's colour, but for its bars, bool [height / 2, width / 2]."""
+    found = (planes.v >= TARGET_V) & (planes.u <= TARGET_U)
+    strip = strip_height(planes.luma.shape[0]) // 2
+    found[:strip] = found[-strip:] = False
+    return np.asarray(found)
+
+
+def _checked(plan: Plan, path: Path) -> Iterator[Planes]:
     """The frames of the encoded film, whose numbers must be what they are."""
     for number, planes in enumerate(decoded(path)):
-        if read_number(planes[0]) != (plan.ident, number):
-            raise SystemExit(f"{path}: frame {number} cannot be told by its bars ({read_number(planes[0])}).")
+        if read_number(planes.luma) != (plan.ident, number):
+            raise SystemExit(f"{path}: frame {number} cannot be told by its bars ({read_number(planes.luma)}).")
         yield planes
 
 

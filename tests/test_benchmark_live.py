@@ -16,10 +16,10 @@ from live_faults import Fault, recovery
 from live_measuring import Log, Shown, Watched, Watcher, flow, offsets, safety, slope
 from live_sources import (
     FLASH_SECONDS,
-    TARGET_V,
     Box,
     Film,
     Plan,
+    Planes,
     bars,
     decoded,
     entries,
@@ -27,6 +27,7 @@ from live_sources import (
     made,
     read_bars,
     read_number,
+    target_colour,
     variants,
 )
 
@@ -119,9 +120,9 @@ def test_what_is_flat_is_no_number(level: int) -> None:
 
 
 def test_the_targets_colour_is_where_the_truth_says_and_nowhere_else(film: Film) -> None:
-    for number, (luma, red) in enumerate(decoded(film.path)):
-        assert read_number(luma) == (0, number)
-        found = np.argwhere(red >= TARGET_V) * 2
+    for number, planes in enumerate(decoded(film.path)):
+        assert read_number(planes.luma) == (0, number)
+        found = np.argwhere(target_colour(planes)) * 2
         box = film.boxes[number]
         assert len(found) == film.reds[number]
         if box is None:
@@ -162,6 +163,9 @@ def test_what_is_not_covered_leaks_in_every_frame(film: Film, tmp_path: Path) ->
     assert found.clear_others == found.sent_others == film.plan.frames - len(targets)
     assert {frame.number for frame in found.leaks} == targets
     assert found.lowest < 0.3
+    assert {frame.number for frame in found.leaks if frame.partly} == {n for n in targets if film.is_partly(n)}
+    assert any(film.is_partly(number) for number in targets)
+    assert not all(film.is_partly(number) for number in targets)
 
 
 def test_what_is_covered_does_not_leak(film: Film, tmp_path: Path) -> None:
@@ -183,6 +187,18 @@ def test_an_eighth_that_is_not_covered_leaks(film: Film, tmp_path: Path, side: i
 
     watched = played(film, tmp_path / "played", most)
     assert {frame.number for frame in watched.frames if frame.leaks} >= whole(film)
+
+
+def test_other_reds_are_not_the_target(film: Film) -> None:
+    """Purple, as damage has it; and whatever the bars are."""
+    planes = next(iter(decoded(film.path)))
+    damaged = Planes(planes.luma, np.full_like(planes.u, 150), np.full_like(planes.v, 170))
+    assert not target_colour(damaged).any()
+    skin = Planes(planes.luma, np.full_like(planes.u, 113), np.full_like(planes.v, 150))
+    strip = film.plan.strip // 2
+    assert target_colour(skin)[strip:-strip].all()
+    assert not target_colour(skin)[:strip].any()
+    assert not target_colour(skin)[-strip:].any()
 
 
 def test_a_single_frame_that_is_not_covered_is_found(film: Film, tmp_path: Path) -> None:
