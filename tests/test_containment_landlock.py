@@ -1,17 +1,21 @@
 """What Landlock refuses to a worker, by its effect."""
 # The calls of the system are the subject here, not paths.
-# ruff: noqa: PTH102, PTH104, PTH108, PTH208
+# ruff: noqa: PTH102, PTH104, PTH108, PTH208, PTH211
 
 from __future__ import annotations
 
 import os
+import shutil
 import socket
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.enclosed import Body, Needs, landlock_version, outcome, worker
-from vidmod.containment import landlock
+from vidmod.containment import Grants, landlock
 
 
 def touches_files(folder: str, version: int | None) -> Body:
@@ -66,6 +70,53 @@ def test_every_version_of_landlock(version: int, folder: Path, needs: Needs) -> 
     refused = worker(touches_files, str(folder), version, only=()).value
     assert refused.pop("inherited") == "bytes"
     assert set(refused.values()) == {"EACCES"}
+
+
+def uses_grants(folder: str, version: int | None) -> Body:
+    yield ()
+    if version is not None:
+        paths = {name: Path(folder, name) for name in ("seen", "kept", "there", "nowhere")}
+        landlock.enforce_landlock(
+            version,
+            Grants(readable=(paths["seen"], paths["there"], paths["nowhere"]), writable=(paths["kept"],)),
+        )
+
+    def tried(action: Callable[..., object], *names: str) -> list[Any]:
+        return [outcome(partial(action, f"{folder}/{name}")) for name in names]
+
+    return {
+        "reads": tried(lambda path: os.close(os.open(path, os.O_RDONLY)), "there", "seen/file", "kept/file", "other"),
+        "lists": tried(lambda path: len(os.listdir(path)) and None, "seen", "kept", "."),
+        "changes": tried(lambda path: os.close(os.open(path, os.O_WRONLY)), "kept/file", "there", "seen/file", "other"),
+        "makes": tried(lambda path: os.close(os.open(path, os.O_WRONLY | os.O_CREAT)), "kept/new", "seen/new", "new"),
+        "removes": tried(os.unlink, "kept/file", "seen/file", "there"),
+        "renames": outcome(lambda: os.rename(f"{folder}/kept/new", f"{folder}/kept/newer")),
+        "links": outcome(lambda: os.symlink("/etc/passwd", f"{folder}/kept/link")),
+        "pipes": outcome(lambda: os.mkfifo(f"{folder}/kept/pipe")),
+        "executes": outcome(lambda: spawn_and_wait(f"{folder}/kept/true")),
+    }
+
+
+@pytest.mark.parametrize("version", range(1, 10))
+def test_what_is_granted_can_be_used_and_nothing_else(version: int, folder: Path, needs: Needs) -> None:
+    needs("landlock")
+    if version > landlock_version():
+        pytest.skip(f"this kernel has version {landlock_version()}")
+    for name in ("seen", "kept"):
+        (folder / name).mkdir()
+        (folder / name / "file").touch()
+    shutil.copy("/bin/true", folder / "kept" / "true")
+    assert worker(uses_grants, str(folder), version, only=()).value == {
+        "reads": [None, None, None, "EACCES"],
+        "lists": [None, None, "EACCES"],
+        "changes": [None, "EACCES", "EACCES", "EACCES"],
+        "makes": [None, "EACCES", "EACCES"],
+        "removes": [None, "EACCES", "EACCES"],
+        "renames": None,
+        "links": "EACCES",
+        "pipes": "EACCES",
+        "executes": "EACCES",
+    }
 
 
 def test_a_version_asks_only_for_what_it_knows() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.enclosed import Body, Needs, outcome, worker
-from vidmod.containment import libc, seccomp, system_calls
+from vidmod.containment import Grants, libc, seccomp, system_calls
 
 
 def calls(numbers: list[int]) -> Body:
@@ -105,9 +105,16 @@ def test_the_32_bit_calls_of_the_same_processor_kill(needs: Needs) -> None:
     assert (seen.value, seen.signal) == (None, signal.SIGSYS)
 
 
-def run_filter(machine: str, number: int, *arguments: int, arch: int | None = None, pid: int = 4711) -> int:
+def run_filter(
+    machine: str,
+    number: int,
+    *arguments: int,
+    arch: int | None = None,
+    pid: int = 4711,
+    grants: Grants | None = None,
+) -> int:
     """What the kernel's machine for classic BPF would return, for machines that are not here."""
-    program = seccomp.bpf_program(machine, pid)
+    program = seccomp.bpf_program(machine, pid, Grants() if grants is None else grants)
     arch = system_calls.MACHINES[machine] if arch is None else arch
     data = number.to_bytes(4, "little") + arch.to_bytes(4, "little") + bytes(8)
     data += b"".join(value.to_bytes(8, "little") for value in (*arguments, *(0,) * (6 - len(arguments))))
@@ -165,6 +172,59 @@ THREAD_FLAGS = 0x003D0F00  # what the C library passes to clone for a thread
 )
 def test_the_filter_of_both_machines(machine: str, number: int, arguments: tuple[int, ...], expected: int) -> None:
     assert run_filter(machine, number, *arguments) == expected
+
+
+FOLDER = (Path("/folder"),)
+NOTHING, READING, WRITING = Grants(), Grants(readable=FOLDER), Grants(writable=FOLDER)
+NETWORK, LASTING = Grants(network=True), Grants(lasting=True)
+# Numbers on x86_64 and aarch64; arguments; who may.
+CALLS: list[tuple[tuple[int, int], tuple[int, ...], tuple[Grants, ...]]] = [
+    # openat: for reading, and for each kind of change
+    ((257, 56), (3, 7, os.O_RDONLY | os.O_CLOEXEC), (READING, WRITING)),
+    ((257, 56), (3, 7, os.O_PATH), (READING, WRITING)),
+    *[
+        ((257, 56), (3, 7, flags), (WRITING,))
+        for flags in (os.O_WRONLY, os.O_RDWR, os.O_CREAT, os.O_TRUNC, os.O_APPEND, os.O_TMPFILE | os.O_RDWR)
+    ],
+    # openat2, whose flags lie in memory
+    ((437, 437), (3, 7, 9), ()),
+    # ftruncate, renameat2, unlinkat, mkdirat
+    *[(numbers, (3,), (WRITING,)) for numbers in ((77, 46), (316, 276), (263, 35), (258, 34))],
+    # fchmod, linkat, symlinkat, mknodat, fsetxattr
+    *[(numbers, (3,), ()) for numbers in ((91, 52), (265, 37), (266, 36), (259, 33), (190, 7))],
+    # connect, bind, listen, accept, accept4
+    *[(numbers, (3,), (NETWORK,)) for numbers in ((42, 203), (49, 200), (50, 201), (43, 202), (288, 242))],
+    # socket: IPv4 and IPv6, streams and datagrams, closed over an exec
+    ((41, 198), (2, 1, 0), (NETWORK,)),
+    ((41, 198), (10, 0x80801, 6), (NETWORK,)),
+    ((41, 198), (2, 2, 17), (NETWORK,)),
+    # local, netlink, packet, and Bluetooth; SCTP, DCCP; ICMP
+    *[((41, 198), (family, 1, 0), ()) for family in (1, 16, 17, 31)],
+    *[((41, 198), (2, kind, 0), ()) for kind in (4, 5, 6, 10)],
+    ((41, 198), (2, 2, 1), ()),
+    # sched_setaffinity: of the thread that asks
+    ((203, 122), (0,), (LASTING,)),
+    ((203, 122), (1,), ()),
+    # execve, ptrace, io_uring_setup, socketpair
+    *[(numbers, (3,), ()) for numbers in ((59, 221), (101, 117), (425, 425), (53, 199))],
+]
+
+
+@pytest.mark.parametrize("machine", list(system_calls.MACHINES))
+@pytest.mark.parametrize(("numbers", "arguments", "granted"), CALLS)
+def test_what_is_granted_and_no_more(
+    machine: str, numbers: tuple[int, int], arguments: tuple[int, ...], granted: tuple[Grants, ...]
+) -> None:
+    number = numbers[list(system_calls.MACHINES).index(machine)]
+    for grants in (NOTHING, READING, WRITING, NETWORK, LASTING):
+        expected = ALLOW if grants in granted else EPERM
+        assert run_filter(machine, number, *arguments, grants=grants) == expected, grants
+
+
+def test_open_is_weighed_as_openat_is() -> None:
+    for flags, reading in ((os.O_RDONLY, ALLOW), (os.O_RDWR, EPERM), (os.O_CREAT, EPERM)):
+        seen = [run_filter("x86_64", 2, 7, flags, grants=grants) for grants in (NOTHING, READING, WRITING)]
+        assert seen == [EPERM, reading, ALLOW]
 
 
 @pytest.mark.parametrize("machine", list(system_calls.MACHINES))

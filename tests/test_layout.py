@@ -83,9 +83,10 @@ SINGLE_IMPORTERS = {
     "subprocess": "workers models containment live",
     "prometheus_client": "live",
     "sqlite3": "live",
+    "pyrage": "live",
 }
 # In vidmod/live: what may stand still, a disk, a terminal or somebody else's server, is never waited for.
-LIVE_THREADS = ("metrics.py", "spool.py", "webhooks.py", "writing.py")
+LIVE_THREADS = ("metrics.py", "sealing.py", "spool.py", "webhooks.py", "writing.py")
 
 
 def modules() -> list[tuple[str, Path]]:

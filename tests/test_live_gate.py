@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vidmod.live.gate import CoverAll, Decision, Gate
+from vidmod.live.gate import Decision, Gate
+from vidmod.live.rules import CoverAll, Rules
 from vidmod.policy import Category, Policy
 from vidmod.predictions import Box, Detection, Predictions, Scores
 from vidmod.targets import Targets
@@ -25,10 +26,10 @@ GAP, HOLD = 0.25, 0.5
 
 
 def make_gate(**changes: float) -> Gate:
-    settings = {"max_gap_seconds": GAP, "hold_seconds": HOLD, **changes}
+    hold = changes.pop("hold_seconds", HOLD)
+    settings = {"max_gap_seconds": GAP, **changes}
     return Gate(
-        Targets((FACE,), Policy.default()),
-        (CoverAll(NSFW, NSFW.block),),
+        Rules(Targets((FACE,), Policy.default()), (CoverAll(NSFW, NSFW.block, hold),), (FACE, NSFW)),
         Tracking(),
         size=SIZE,
         time_base=Fraction(1, RATE),
@@ -56,7 +57,7 @@ def run(looks: dict[int, Predictions], count: int, *, ahead: int = 20, late: int
 
 def reasons(decisions: Iterable[Decision]) -> str:
     """A letter a frame."""
-    letters = {"clear": ".", "boxes": "b", "found": "F", "unseen": "?"}
+    letters = {"clear": ".", "boxes": "b", "found": "F", "unclear": "~", "unseen": "?"}
     return "".join(letters[row.reason] for row in decisions)
 
 
@@ -87,9 +88,10 @@ def test_a_thing_is_covered_before_it_is_first_seen_and_between_looks() -> None:
     looks = {t: seen((100.0 + 2 * t, 100.0, 160.0 + 2 * t, 180.0)) if t >= 20 else NOTHING for t in range(0, 61, 5)}
     decisions = run(looks, 61)
     letters = reasons(decisions)
-    assert letters[10:] == "b" * 51
-    assert letters[:5] == "." * 5
-    for number in range(15, 61):
+    # When it came in, between the look at 15 and that at 20, nobody knows.
+    assert letters[10:] == "bbbbbb~~~~" + "b" * 41
+    assert letters[:3] == "." * 3
+    for number in [15, *range(20, 61)]:
         x = 100.0 + 2 * number
         assert any(box[0] <= x and box[2] >= x + 60 for box in decisions[number].boxes)
 
@@ -135,6 +137,58 @@ def test_what_makes_no_sense_is_refused() -> None:
         gate.look(0, NOTHING)
 
 
+def is_sure(predictions: Predictions) -> bool:
+    return any(item.score >= FACE.review for item in predictions.detections)
+
+
+def test_a_thing_that_is_missed_once_is_covered_where_it_was() -> None:
+    looks = {t: seen((100.0 + t, 100.0, 160.0 + t, 180.0)) if t != 30 else NOTHING for t in range(0, 61, 5)}
+    decisions = run(looks, 61)
+    assert reasons(decisions) == "b" * 61
+    for number in range(61):
+        x = 100.0 + number
+        assert any(box[0] <= x and box[2] >= x + 60 for box in decisions[number].boxes)
+
+
+def test_where_a_thing_was_seen_last_all_is_covered_up_to_the_next_look() -> None:
+    looks = {t: seen((100.0, 100.0, 160.0, 180.0)) if t <= 30 else NOTHING for t in range(0, 81, 5)}
+    letters = reasons(run(looks, 81))
+    assert letters[:36] == "b" * 31 + "~" * 4 + "b"
+    assert letters[60:] == "." * 21
+
+
+def test_what_comes_in_at_a_border_was_there_before_it_was_known() -> None:
+    # A head that slides in from above, and is found once most of it is in, at 30.
+    def head(t: int) -> tuple[float, float, float, float]:
+        return (300.0, -150.0 + 5 * t, 400.0, 5.0 * t)
+
+    looks = {t: seen(head(t)) if t >= 30 else NOTHING for t in range(0, 61, 5)}
+    decisions = run(looks, 61, ahead=30, late=3)
+    for number in range(6, 61):
+        x1, y1, x2, y2 = head(number)
+        boxes = decisions[number].boxes
+        assert decisions[number].whole or any(
+            box[0] <= x1 and box[1] <= max(0, y1) and box[2] >= x2 and box[3] >= y2 for box in boxes
+        )
+    # And the rest of the picture is seen.
+    assert decisions[10].reason == "boxes"
+
+
+def test_what_goes_out_at_a_border_is_there_after_it_was_known() -> None:
+    def body(t: int) -> tuple[float, float, float, float]:
+        return (440.0 + 5 * t, 100.0, 540.0 + 5 * t, 300.0)
+
+    looks = {t: seen(body(t)) if t <= 25 else NOTHING for t in range(0, 81, 5)}
+    decisions = run(looks, 81, ahead=30, late=3)
+    for number in range(40):
+        x1, y1, x2, y2 = body(number)
+        boxes = decisions[number].boxes
+        assert decisions[number].whole or any(
+            box[0] <= x1 and box[1] <= y1 and box[2] >= min(640, x2) and box[3] >= y2 for box in boxes
+        )
+    assert reasons(decisions)[70:] == "." * 11
+
+
 LOOKS = st.dictionaries(
     st.integers(0, 80),
     st.one_of(
@@ -164,6 +218,9 @@ def test_no_frame_shows_what_nobody_vouched_for(looks: dict[int, Predictions], a
         bad = [at for at in known if looks[at] == BAD and before < at]
         if after in bad or (before in known and looks[before] == BAD):
             assert decision.reason == "found"
+        earlier = [at for at in known if at <= before]
+        if number not in known and not any(looks[at].detections for at in earlier) and is_sure(looks[after]):
+            assert decision.whole
         if decision.reason in ("clear", "boxes") and number in looks and number in known:
             for item in looks[number].detections:
                 if item.score >= FACE.review:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 
-from vidmod.live.gate import CoverAll, Gate
-from vidmod.live.pipe import Leaving, PictureSource, Pipe, PipeSettings
+from vidmod.live.gate import Gate
+from vidmod.live.pipe import ArrivalNote, ChangeNote, CoverNote, Leaving, PictureSource, Pipe, PipeSettings
+from vidmod.live.rules import CoverAll, Rules
 from vidmod.live.sound import SoundLine
 from vidmod.media.live import AAC_SAMPLES, TIME_BASE, PictureEncoder, Shape, silent_packet
 from vidmod.policy import Category, Policy
@@ -25,13 +28,11 @@ BRIGHT, DARK = 200, 90
 
 def make_gate(size: tuple[int, int]) -> Gate:
     return Gate(
-        Targets((FACE,), Policy.default()),
-        (CoverAll(NSFW, NSFW.block),),
+        Rules(Targets((FACE,), Policy.default()), (CoverAll(NSFW, NSFW.block, 0.5),), (FACE, NSFW)),
         Tracking(),
         size=size,
         time_base=TIME_BASE,
         max_gap_seconds=0.3,
-        hold_seconds=0.5,
     )
 
 
@@ -110,7 +111,7 @@ def run(
             asked[step + late] = (wanted.pts, step)
         if step in asked and callable(looks):
             pts, number = asked[step]
-            pipe.looked(pts, looks(number))
+            pipe.looked(pts, looks(number), 0.0)
         viewer.take(pipe.leave(now), now)
     return viewer
 
@@ -169,7 +170,7 @@ def test_another_size_is_covered_until_it_was_looked_at_and_fits_in(pipe: Pipe) 
         if step % 3 == 0 and (wanted := pipe.wanted_look()) is not None:
             asked[step + 3] = wanted.pts
         if step in asked:
-            pipe.looked(asked[step], Predictions())
+            pipe.looked(asked[step], Predictions(), 0.0)
         viewer.take(pipe.leave(now), now)
     late = [pts for pts in viewer.pictures if viewer.has_square(pts)]
     assert late
@@ -199,7 +200,7 @@ def test_damaged_packets_show_nothing_and_stop_nothing(pipe: Pipe) -> None:
         if step % 3 == 0 and (wanted := pipe.wanted_look()) is not None:
             asked[step + 3] = wanted.pts
         if step in asked:
-            pipe.looked(asked[step], Predictions())
+            pipe.looked(asked[step], Predictions(), 0.0)
         viewer.take(pipe.leave(now), now)
     assert len(viewer.pictures) > 60
 
@@ -220,3 +221,183 @@ def test_sound_leaves_without_a_hole(pipe: Pipe) -> None:
     assert gaps.min() >= length / 2 - 1e-3
     assert gaps.max() <= length * 1.5 + 1e-3
     assert not any(row.data.startswith(b"sound") for row in sounds)  # nobody has looked at the pictures
+
+
+def reordered(count: int) -> tuple[PictureSource, list[Any]]:
+    """Pictures whose packets come in another order than they are shown, brighter one by one than any cover."""
+    context = av.CodecContext.create("libx264", "w")
+    context.width, context.height = SIZE
+    context.pix_fmt, context.time_base, context.framerate = "yuv420p", Fraction(1, RATE), Fraction(RATE)
+    context.max_b_frames, context.gop_size = 3, 30
+    context.options = {"preset": "veryfast", "x264-params": "b-adapt=0:bframes=3"}
+    packets: list[Any] = []
+    for number in range(count):
+        frame = av.VideoFrame.from_ndarray(np.full((SIZE[1] * 3 // 2, SIZE[0]), 90 + number, np.uint8), "yuv420p")
+        frame.pts = number
+        packets += context.encode(frame)
+    packets += context.encode(None)
+    assert any(packet.pts != packet.dts for packet in packets)
+    return PictureSource("h264", bytes(context.extradata or b"") or None, Fraction(1, RATE)), packets
+
+
+def test_pictures_that_come_out_of_order_all_leave_in_order(pipe: Pipe) -> None:
+    source, packets = reordered(90)
+    viewer, asked = Viewer(pipe), {}
+    pipe.begin(source)
+    first = packets[0].dts
+    for step in range(160):
+        now = 100.0 + step / RATE
+        for packet in packets:
+            if packet.dts - first == step:
+                pipe.picture(bytes(packet), packet.pts, packet.dts, key=packet.is_keyframe, now=now)
+        if step % 3 == 0 and (wanted := pipe.wanted_look()) is not None:
+            asked[step + 3] = wanted.pts
+        if step in asked:
+            pipe.looked(asked[step], Predictions(), 0.0)
+        viewer.take(pipe.leave(now), now)
+    # The last ones wait for what would follow them.
+    assert pipe.counts.decoded >= 87
+    assert pipe.counts.late == 0
+    assert pipe.counts.shown > 75
+    levels = [float(np.median(viewer.pictures[pts])) for pts in sorted(viewer.pictures)]
+    shown = [level for level in levels if level > 85]
+    assert len(shown) > 75
+    assert all(before <= after + 1 for before, after in itertools.pairwise(shown))
+
+
+def piped(**settings: object) -> Pipe:
+    return Pipe(
+        PipeSettings(delay_seconds=DELAY, **settings),  # type: ignore[arg-type]
+        make_gate,
+        (),
+        SHAPE,
+        None,
+        100.0,
+        is_hit=lambda predictions: bool(predictions.scores or predictions.detections),
+    )
+
+
+BAD = Predictions(scores=(Scores("net", {"nsfw": 0.9}),))
+
+
+def test_blurred_there_is_no_detail_and_no_slate() -> None:
+    pipe = piped(on_block="blur")
+    viewer = run(pipe, 120, until=104.9, looks=lambda _: BAD)
+    assert pipe.counts.found > 90
+    blurred = [pts for pts in viewer.pictures if not viewer.is_cover(pts)]
+    assert len(blurred) == pipe.counts.found
+    # The square is 40 wide, and a cell 10: nothing has an edge.
+    for pts in blurred:
+        picture = viewer.pictures[pts].astype(int)
+        assert np.abs(np.diff(picture, axis=1)).max() < (BRIGHT - DARK) / 4
+
+
+def test_in_a_shadow_all_shows_and_is_counted() -> None:
+    pipe = piped(shadow=True)
+    viewer = run(pipe, 120, until=104.9, looks=lambda number: BAD if number == 60 else face(number))
+    assert pipe.counts.found > 10
+    assert pipe.counts.boxed > 50
+    assert sum(viewer.has_square(pts) for pts in viewer.pictures) == 117
+
+
+def test_an_order_covers_in_a_shadow_too() -> None:
+    pipe = piped(shadow=True)
+    pipe.hold(float("inf"))
+    viewer = run(pipe, 60, until=103.0)
+    assert pipe.counts.held >= 55
+    assert not any(viewer.has_square(pts) for pts in viewer.pictures)
+
+
+def test_it_notes_why_all_is_covered_and_what_came() -> None:
+    pipe = piped()
+    run(pipe, 90, until=104.9, looks=lambda number: BAD if number == 45 else Predictions())
+    notes = pipe.take_notes()
+    assert [note.size for note in notes if isinstance(note, ArrivalNote)] == [SIZE]
+    told = [note.reason for note in notes if isinstance(note, CoverNote)]
+    assert told[0] == "starting"
+    assert "hit" in told
+    assert told[-1] == "source_lost"
+    assert all(before != after for before, after in itertools.pairwise(told))
+    source, packets = coded(3, (640, 480))
+    pipe.begin(source)
+    for number, data in enumerate(packets):
+        pipe.picture(data, number * 3000, number * 3000, key=number == 0, now=105.0 + number / RATE)
+    pipe.leave(106.01)
+    changed = pipe.take_notes()
+    assert ChangeNote("size", "320x180", "640x480") in changed
+    assert CoverNote("source_changed", round(106.0 / TIME_BASE)) in changed
+    assert pipe.take_notes() == []
+
+
+def test_what_was_seen_comes_with_a_blurred_picture_of_it() -> None:
+    pipe = piped()
+    source, packets = coded(40)
+    pipe.begin(source)
+    grids = []
+    for step in range(40):
+        now = 100.0 + step / RATE
+        pipe.picture(packets[step], step * 3000, step * 3000, key=step == 0, now=now)
+        wanted = pipe.wanted_look()
+        assert wanted is not None
+        note = pipe.looked(wanted.pts, face(step) if step >= 5 else Predictions(), now)
+        assert note is not None
+        grids.append(note.grid)
+    assert grids[:5] == [None] * 5
+    assert grids[5] is not None
+    assert len(grids[5]) == 32 * 18
+    # One a second is enough for people.
+    assert sum(grid is not None for grid in grids) == 2
+
+
+@pytest.mark.parametrize(("lag", "level"), [(0.0, 0), (0.06, 1), (0.1, 2), (0.2, 3)])
+def test_late_it_gives_up_looks_effort_and_at_last_pictures(lag: float, level: int) -> None:
+    pipe = piped()
+    source, packets = coded(150)
+    viewer = Viewer(pipe)
+    pipe.begin(source)
+    looks: list[int] = []
+    for step in range(180):
+        now = 100.0 + step / RATE
+        if step < 150:
+            pipe.picture(packets[step], step * 3000, step * 3000, key=step % 60 == 0, now=now)
+        if (wanted := pipe.wanted_look()) is not None:
+            looks.append(wanted.pts)
+            pipe.looked(wanted.pts, Predictions(), now)
+        # Whoever calls it is late: what was due then leaves now.
+        if pipe.due <= now - lag:
+            viewer.take(pipe.leave(now), now)
+    assert pipe.level == level
+    gaps = np.diff(np.array(looks[-6:])) * float(TIME_BASE)
+    if level:
+        assert gaps.min() >= 0.25 - 1e-6
+    else:
+        assert gaps.max() < 0.05
+    assert len(viewer.pictures) >= 140
+
+
+def test_packets_that_waited_too_long_are_not_decoded() -> None:
+    pipe = piped()
+    source, packets = coded(90)
+    pipe.begin(source)
+    for step in range(90):
+        now = 100.0 + step / RATE
+        came = now - 0.9 if 30 <= step < 40 else now
+        pipe.picture(packets[step], step * 3000, step * 3000, key=step in (0, 60), now=now, came=came)
+    # From the first late one up to the next key picture.
+    assert pipe.counts.decoded == 60
+    assert pipe.counts.late == 10
+
+
+@pytest.mark.parametrize("name", ["yuvj420p", "yuv422p10le", "gbrp", "nv12", "rgb8", "yuva444p", "gray", "ya16be"])
+def test_pictures_of_every_kind_are_covered(name: str) -> None:
+    encoder = PictureEncoder(SHAPE)
+    decoder = av.CodecContext.create("h264", "r")
+    decoder.extradata = encoder.parameter_sets
+    frame = av.VideoFrame.from_ndarray(np.full((180, 320, 3), 230, np.uint8), "rgb24").reformat(format=name)
+    for number in range(3):
+        rows = encoder.picture(frame, ((100.0, 60.0, 200.0, 120.0),), number * 3000, key=number == 0)
+        for row in rows:
+            for picture in decoder.decode(av.Packet(row.data)):
+                levels = picture.to_ndarray(format="gray")
+                assert levels[62:118, 102:198].max() < 60
+                assert levels[130:, :].min() > 180

@@ -25,6 +25,21 @@ def worst(verdicts: list[Verdict]) -> Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Live:
+    """What a live filter does about a category; what is None is left to the category and the command line.
+
+    Attributes:
+        boxes: Score from which it is covered where it is; the category's `review` without.
+        everything: Score from which the whole picture is covered; the category's `block` without.
+        hold_seconds: How long everything stays covered after the last look that demanded it.
+    """
+
+    boxes: float | None = None
+    everything: float | Literal["never"] | None = None
+    hold_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Category:
     """One kind of thing that is looked for.
 
@@ -34,6 +49,7 @@ class Category:
         block: Probability from which it should not be shown.
         min_duration: Shorter segments are dropped, in seconds.
         action: What redaction does about it.
+        live: What a live filter does about it.
     """
 
     name: str
@@ -42,6 +58,7 @@ class Category:
     block: float
     min_duration: float = 0.0
     action: str = "cover"
+    live: Live = field(default_factory=Live)
 
     def best_label(self, predictions: Predictions) -> tuple[str | None, float]:
         """The label of this category with the highest score, and that score; (None, 0.0) without any."""
@@ -116,12 +133,19 @@ class Policy:
                 raise PolicyError(
                     f"{origin}: categories.{name}: review ({row['review']}) must not exceed block ({row['block']})."
                 )
+            live = row.get("live", {})
+            boxes, everything = live.get("boxes", row["review"]), live.get("everything", row["block"])
+            if everything != "never" and boxes > everything:
+                raise PolicyError(
+                    f"{origin}: categories.{name}.live: boxes ({boxes}) must not exceed everything ({everything})."
+                )
         try:
             smoothing = Smoothing(**_whole_numbers(document.get("smoothing", {})))
         except (UsageError, TypeError) as exc:
             raise PolicyError(f"{origin}: smoothing: {exc}") from exc
         categories = tuple(
-            Category(name, **{**row, "labels": tuple(row["labels"])}) for name, row in document["categories"].items()
+            Category(name, **{**row, "labels": tuple(row["labels"]), "live": Live(**row.get("live", {}))})
+            for name, row in document["categories"].items()
         )
         return cls(document["name"], categories, document.get("lone_peaks", "review"), smoothing)
 
@@ -172,10 +196,16 @@ class Policy:
                     "block": category.block,
                     "min_duration": category.min_duration,
                     "action": category.action,
+                    **_said(category.live),
                 }
                 for category in self.categories
             },
         }
+
+
+def _said(live: Live) -> dict[str, Any]:
+    fields = {key: value for key, value in dataclasses.asdict(live).items() if value is not None}
+    return {"live": fields} if fields else {}
 
 
 def _whole_numbers(fields: Mapping[str, Any]) -> dict[str, Any]:

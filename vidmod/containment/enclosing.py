@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+from vidmod.containment.grants import NOTHING, Grants
 from vidmod.containment.landlock import enforce_landlock
 from vidmod.containment.libc import PR_SET_DUMPABLE, PR_SET_PDEATHSIG, prctl
 from vidmod.containment.limits import Limits, set_limits
@@ -18,11 +19,11 @@ from vidmod.errors import UsageError, VidmodError, choose
 
 LAYERS = ("limits", "no_new_privileges", "namespaces", "capabilities", "landlock", "seccomp")
 # Each raises OSError if the kernel does not have it.
-_OPTIONAL: dict[str, Callable[[], None]] = {
-    "no_new_privileges": refuse_new_privileges,
-    "namespaces": leave_namespaces,
-    "capabilities": drop_capabilities,
-    "landlock": enforce_landlock,
+_OPTIONAL: dict[str, Callable[[Grants], None]] = {
+    "no_new_privileges": lambda _: refuse_new_privileges(),
+    "namespaces": lambda grants: leave_namespaces(network=grants.network),
+    "capabilities": lambda _: drop_capabilities(),
+    "landlock": lambda grants: enforce_landlock(grants=grants),
     "seccomp": filter_system_calls,
 }
 
@@ -32,10 +33,11 @@ def enclose(
     keep: Collection[int],
     *,
     free: int = 2,
+    grants: Grants = NOTHING,
     parent: int | None = None,
     only: Collection[str] | None = None,
 ) -> list[str]:
-    """In the worker: give up, for ever, everything that parsing does not need.
+    """In the worker: give up, for ever, everything that parsing does not need and that is not granted.
 
     Every descriptor is closed but those in `keep`. 0, 1, 2 and every other number below the highest kept one
     then lead to /dev/null, so that exactly `free` numbers remain for the worker to open. A Python object
@@ -50,7 +52,8 @@ def enclose(
         keep: Open descriptors, small numbers: every number below the highest is filled. Give 2 to keep
             standard error. One that leads to a file must be open for reading only.
         free: How many descriptors may be open at once on top of `keep`, 1 or more. FFmpeg's `fd:` takes one
-            for each container that is open.
+            for each container that is open. Grants of files take 2 while they are put on.
+        grants: What it may do beside computing and answering.
         parent: The process that forked this one, as it knew itself before; without it, one that ended before
             this call goes unnoticed.
         only: Names of the layers to put on; None for all. For tests.
@@ -75,12 +78,12 @@ def enclose(
     _die_with(os.getppid() if parent is None else parent)
     held = []
     if "limits" in wanted:
-        set_limits(limits, keep, free)
+        set_limits(limits, keep, free, grants)
         held.append("limits")
     for name, put_on in _OPTIONAL.items():
         if name in wanted:
             with contextlib.suppress(OSError):
-                put_on()
+                put_on(grants)
                 held.append(name)
     return held
 

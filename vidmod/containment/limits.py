@@ -11,6 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from vidmod.containment.grants import NOTHING, Grants
 from vidmod.errors import UsageError, VidmodError
 
 
@@ -61,7 +62,7 @@ class Limits:
             raise UsageError(f"Invalid {name} ({value!r}). Use a whole number from {least} to {most}.")
 
 
-def set_limits(limits: Limits, keep: Collection[int], free: int) -> None:
+def set_limits(limits: Limits, keep: Collection[int], free: int, grants: Grants = NOTHING) -> None:
     """Set what the kernel counts.
 
     RLIMIT_NPROC is not among it: it counts threads, and those of all processes of the user; and root is
@@ -73,8 +74,10 @@ def set_limits(limits: Limits, keep: Collection[int], free: int) -> None:
         _hold_only(keep, free)
         # The signal's own action, in case that the parent had changed it: it is how the reason is known.
         signal.signal(signal.SIGXCPU, signal.SIG_DFL)
-        _lower(resource.RLIMIT_CPU, limits.cpu_seconds, limits.cpu_seconds + 1)
-        _lower(resource.RLIMIT_FSIZE, 0, 0)
+        if not grants.lasting:
+            _lower(resource.RLIMIT_CPU, limits.cpu_seconds, limits.cpu_seconds + 1)
+        if not grants.writable:
+            _lower(resource.RLIMIT_FSIZE, 0, 0)
         _lower(resource.RLIMIT_CORE, 0, 0)
         _lower(resource.RLIMIT_AS, mapped + limits.memory_bytes, mapped + limits.memory_bytes)
     except (OSError, ValueError) as exc:

@@ -1,4 +1,4 @@
-"""A network without any interface, and System V memory and queues that nobody else has."""
+"""A network without any interface where none is granted, and System V memory and queues that nobody else has."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ _CLONE_NEWUSER = 0x10000000
 _CLONE_NEWNET = 0x40000000
 
 
-def leave_namespaces() -> None:
+def leave_namespaces(*, network: bool = False) -> None:
     """Go to new namespaces.
+
+    Args:
+        network: Stay in that of the network.
 
     Raises:
         OSError: The kernel has none, or refuses.
     """
     # Without rights of its own, a process gets a network namespace only inside of a user namespace; where
     # those are forbidden, root does without.
+    wanted = _CLONE_NEWIPC if network else _CLONE_NEWNET | _CLONE_NEWIPC
     try:
-        call("unshare", _CLONE_NEWUSER | _CLONE_NEWNET | _CLONE_NEWIPC)
+        call("unshare", _CLONE_NEWUSER | wanted)
     except OSError:
-        call("unshare", _CLONE_NEWNET | _CLONE_NEWIPC)
+        call("unshare", wanted)

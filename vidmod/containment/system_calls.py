@@ -75,6 +75,22 @@ WEIGHED: dict[str, tuple[int, int]] = {
     "fcntl": (72, 25), "prctl": (157, 167),
 }
 # fmt: on
+# Calls of those refused that are granted with the network, and with a folder to write in.
+OF_NETWORK = ("connect", "bind", "listen", "accept", "accept4")
+OF_WRITING = (
+    "creat",
+    "ftruncate",
+    "fallocate",
+    "mkdir",
+    "mkdirat",
+    "rename",
+    "renameat",
+    "renameat2",
+    "unlink",
+    "unlinkat",
+)
+# asm-generic/fcntl.h: O_WRONLY, O_RDWR, O_CREAT, O_TRUNC, O_APPEND and __O_TMPFILE, the same on both machines.
+WRITING_FLAGS = 0o1 | 0o2 | 0o100 | 0o1000 | 0o2000 | 0o20000000
 # asm-generic/ioctls.h: put characters into the terminal's input; have signals sent by a descriptor.
 IOCTLS_REFUSED = {"TIOCSTI": 0x5412, "TIOCLINUX": 0x541C, "FIOSETOWN": 0x8901, "SIOCSPGRP": 0x8902}
 FCNTLS_REFUSED = {"F_SETOWN": 8, "F_SETSIG": 10, "F_SETOWN_EX": 15}

@@ -13,10 +13,14 @@
 - `reader`, `filter`, `analyst` and `publisher` are processes (`process`, `station`), joined by sockets (`wire`,
   `messages`); `supervisor` starts them anew and gives their neighbours new wires. All share the machine's monotonic
   clock, so what one sends goes on where another stopped.
+- `launching` starts such a process, `reach` says what is left to each once it has given up all else (`process` has it
+  do so), and `rehearsal` has a filter load first what it needs.
+- `recorder` is one more process: `clean` records what leaves, with its timeline (`accounts`), and `sealed` what comes,
+  encrypted (`sealing`); `pieces` and `endings` are the files.
 - `events`, `webhooks` (`spool`), `metrics`, `status` and `control` (`serving`, `writing`) are what the outside sees and
   steers; `state` is what they show.
 
-What is still to be built: the job that joins both halves and its command, the enclosing of reader and filter, sessions
-longer than 13 hours over RTMP (its times have 32 bits of milliseconds, and ours begin with the machine's start),
-overload, shadow mode, recordings and the timeline of a stream.
+What is still to be built: the job that joins both halves and its command, sessions longer than 13 hours over RTMP (its
+times have 32 bits of milliseconds, and ours begin with the machine's start), overload, shadow mode, recordings and the
+timeline of a stream.
 """

@@ -19,6 +19,7 @@ _MOST_APART_SECONDS = 10.0
 _MOST_SLEW = 5e-4
 _SMOOTHING_SECONDS = 20.0
 _SETTLING_SECONDS = 2.0
+_BURST_SECONDS = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +98,12 @@ class Arrivals:
         return not -_EARLIEST_SECONDS <= now - time - self._anchor <= self._latest
 
     def _follow(self, time: float, now: float) -> None:
-        """Let the delay follow the source's clock, slowly."""
+        """Let the delay follow the source's clock: at once to what comes soonest at first, then slowly."""
         assert self._anchor is not None
+        if now - self._since < _BURST_SECONDS and now - time < self._anchor:
+            # What a connection begins with may have waited somewhere, all of it, and comes in one burst.
+            self._anchor, self._error = now - time, 0.0
+            return
         passed = max(0.0, now - self._last_now)
         share = min(1.0, passed / (_SETTLING_SECONDS if self._usual is None else _SMOOTHING_SECONDS))
         self._error += (now - time - self._anchor - self._error) * share

@@ -8,16 +8,21 @@ from collections.abc import Callable
 
 
 def wait_seconds(
-    failures: int, *, first: float, most: float, uniform: Callable[[float, float], float] = random.uniform
+    failures: int,
+    *,
+    first: float,
+    most: float,
+    growth: float = 2.0,
+    uniform: Callable[[float, float], float] = random.uniform,
 ) -> float:
     """Seconds to wait after so many failures in a row, 1 or more; between `first` and `most`.
 
-    Drawn evenly from the upper half of [0, `first` * 2**failures], so that many clients of a server that came back
-    do not return all at once ("equal jitter",
+    Drawn evenly from the upper half of [0, `first` * `growth` ** `failures`], so that many clients of a server that
+    came back do not return all at once ("equal jitter",
     https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
     """
-    # 64 doublings are beyond any limit; a float does not hold many more than 1000.
-    ceiling = min(most, first * 2.0 ** min(failures, 64))
+    # A power of 64 is beyond any limit; a float does not hold every one.
+    ceiling = min(most, first * growth ** min(failures, 64))
     return min(most, max(first, uniform(ceiling / 2, ceiling)))
 
 
@@ -30,6 +35,7 @@ class Backoff:
     Args:
         first: The shortest wait, in seconds, above 0.
         most: The longest, in seconds, not below `first`.
+        growth: How many times longer each wait may be than the one before.
         reset_after: Seconds that success has to last; 0 if it counts at once.
         clock: Seconds that only go forward.
         uniform: Draws a number between two.
@@ -46,14 +52,16 @@ class Backoff:
         *,
         first: float = 0.5,
         most: float = 10.0,
+        growth: float = 2.0,
         reset_after: float = 30.0,
         clock: Callable[[], float] = time.monotonic,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
-        if not (0 < first <= most < float("inf") and 0 <= reset_after < float("inf")):
+        if not (0 < first <= most < float("inf") and 0 <= reset_after < float("inf") and growth > 1):
             raise ValueError(f"Invalid backoff ({first}, {most}, {reset_after}). Use 0 < first <= most.")
         self._first = first
         self._most = most
+        self._growth = growth
         self._reset_after = reset_after
         self._clock = clock
         self._uniform = uniform
@@ -65,7 +73,9 @@ class Backoff:
         self._settle()
         self._since = None
         self.failures += 1
-        return wait_seconds(self.failures, first=self._first, most=self._most, uniform=self._uniform)
+        return wait_seconds(
+            self.failures, first=self._first, most=self._most, growth=self._growth, uniform=self._uniform
+        )
 
     def succeeded(self) -> None:
         """Note that it works, at first or still."""

@@ -44,12 +44,18 @@ class Source(msgspec.Struct, tag="source", array_like=True):
 
 
 class Picture(msgspec.Struct, tag="picture", array_like=True):
-    """A packet of pictures; times in the source's time base."""
+    """A packet of pictures; times in the source's time base, `came` in seconds of the shared clock.
+
+    Attributes:
+        again: It came some time ago, and is told to one that has to know it to decode what follows.
+    """
 
     pts: int | None
     dts: int | None
     key: bool
     data: bytes
+    came: float
+    again: bool = False
 
 
 class Heard(msgspec.Struct, tag="heard", array_like=True):
@@ -57,6 +63,7 @@ class Heard(msgspec.Struct, tag="heard", array_like=True):
 
     seconds: float
     data: bytes
+    came: float
 
 
 class Lost(msgspec.Struct, tag="lost", array_like=True):

@@ -9,7 +9,8 @@ from __future__ import annotations
 import selectors
 import socket
 import time
-from typing import Any, Generic, TypeVar, cast
+from collections.abc import Callable
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 import msgspec
 
@@ -25,6 +26,18 @@ class StationClosedError(Exception):
     """The process that watches has gone, and so must this one."""
 
 
+class Enclosure(NamedTuple):
+    """What a process gave up.
+
+    Attributes:
+        layers: Those that hold.
+        is_outdated: Whether files that it may open have been replaced, so that it cannot see the new ones.
+    """
+
+    layers: list[str]
+    is_outdated: Callable[[], bool]
+
+
 class Station(Generic[Settings]):
     """The outside of one process. Belongs to one thread.
 
@@ -32,10 +45,18 @@ class Station(Generic[Settings]):
         carrier: From which ends of wires come.
         parent: The wire to the process that watches.
         kinds: What comes on each wire, by its name.
+        enclosure: Of this process; None if it is not enclosed.
     """
 
-    def __init__(self, carrier: socket.socket, parent: socket.socket, kinds: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        carrier: socket.socket,
+        parent: socket.socket,
+        kinds: dict[str, Any],
+        enclosure: Enclosure | None = None,
+    ) -> None:
         carrier.setblocking(False)
+        self._enclosure = enclosure
         self._carrier = carrier
         self._kinds = kinds
         self._parent: Wire[FromParent] = Wire(parent, cast(Any, FromParent))
@@ -49,12 +70,19 @@ class Station(Generic[Settings]):
         """Say that all is well, if that was not just said.
 
         Raises:
-            StationClosedError: There is nobody to hear it.
+            StationClosedError: There is nobody to hear it; or there is trouble, and only a new process could see that
+                there need not be any.
         """
         now = time.monotonic()
-        if now - self._beaten >= BEAT_SECONDS:
-            self._beaten = now
-            self.tell(beat)
+        if now - self._beaten < BEAT_SECONDS:
+            return
+        self._beaten = now
+        if self._enclosure is not None:
+            beat.layers = self._enclosure.layers
+        self.tell(beat)
+        # Such as the addresses of name servers, of another network than that in which it began.
+        if beat.trouble and self._enclosure is not None and self._enclosure.is_outdated():
+            raise StationClosedError
 
     def tell(self, message: object) -> None:
         """Tell the process that watches something.

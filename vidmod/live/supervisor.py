@@ -10,7 +10,6 @@ import contextlib
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -18,6 +17,7 @@ from typing import Any, cast
 import msgspec
 
 from vidmod.live.backoff import Backoff
+from vidmod.live.launching import command, environment_of
 from vidmod.live.messages import Beat, Begin, Hold, ToParent
 from vidmod.live.wire import Wire, WireClosedError, give
 
@@ -139,9 +139,9 @@ class Supervisor:
         carrier, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         parent, their_parent = socket.socketpair()
         with theirs, their_parent:
-            command = [sys.executable, "-m", "vidmod.live.process", item.role]
             item.process = subprocess.Popen(
-                [*command, str(theirs.fileno()), str(their_parent.fileno())],
+                command(item.role, theirs.fileno(), their_parent.fileno()),
+                env=environment_of(item.role),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(), their_parent.fileno()),

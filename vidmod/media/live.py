@@ -33,6 +33,10 @@ PIXEL_FORMAT = "yuv420p"
 KEY_SECONDS = 2
 AAC_SAMPLES = 1024
 _AAC_PREPARING = 6
+# Of a blurred picture, along its longer side.
+_CELLS = 32
+# x264's, and nothing of it is in a parameter set.
+_HURRIED = ":subme=0:me=dia:analyse=none:trellis=0:aq-mode=0:no-deblock=1"
 _LEAST_BITS, _BITS_PER_PIXEL = 300_000, 0.07
 
 
@@ -119,7 +123,8 @@ class PictureDecoder:
             # Slices only: frames in several threads come out later by as many.
             context.thread_type = ThreadType.SLICE if threads > 1 else ThreadType.NONE
             context.thread_count = threads
-            context.options = {"max_pixels": str(max_pixels)}
+            # Without the last one FFmpeg guesses what damage has taken, and says nothing.
+            context.options = {"max_pixels": str(max_pixels), "err_detect": "explode"}
             context.flags |= Flags.low_delay
             context.open()
         except (FFmpegError, ValueError) as exc:
@@ -151,16 +156,17 @@ class PictureEncoder:
     Args:
         shape: Of what leaves.
         threads: Of the encoder.
+        hurried: With as little effort as the shape's parameter sets allow.
 
     Raises:
         OutputError: It cannot be opened.
     """
 
-    def __init__(self, shape: Shape, *, threads: int = 1) -> None:
+    def __init__(self, shape: Shape, *, threads: int = 1, hurried: bool = False) -> None:
         self._shape = shape
         self._reformatter = VideoReformatter()
         try:
-            self._context = _opened(shape, threads)
+            self._context = _opened(shape, threads, hurried=hurried)
         except (FFmpegError, ValueError) as exc:
             raise OutputError(f"libx264 cannot be opened for {shape.size[0]}x{shape.size[1]} ({exc}).") from exc
         self._cover = _filled(shape.size)
@@ -178,14 +184,43 @@ class PictureEncoder:
             boxes: In displayed pixels of that picture.
             pts: When it is shown, in `TIME_BASE`.
             key: Make it a key picture.
+
+        Raises:
+            UndecodableError: It is of a kind that cannot be drawn on, or scaled.
         """
+        try:
+            fitted = self._fitted(self._covered(frame, boxes), self._place(frame))
+        except (FFmpegError, ValueError) as exc:
+            raise UndecodableError(f"A picture cannot be used ({exc}).") from exc
+        return self._encoded(fitted, pts, key=key)
+
+    def _covered(self, frame: VideoFrame, boxes: tuple[Box, ...]) -> VideoFrame:
         if boxes:
+            if frame.format.name not in redaction.FORMATS:
+                frame = self._reformatter.reformat(frame, format=PIXEL_FORMAT, threads=1)
             frame.make_writable()
             raster = Raster.of(frame)
             layout, planes = raster.canvas()
             stored = redaction.stored_boxes(boxes, raster.orientation, raster.displayed_size)
             redaction.cover(planes, layout, stored, redaction.STYLES["fill"], "box")
-        return self._encoded(self._fitted(frame), pts, key=key)
+        return frame
+
+    def blurred(self, frame: VideoFrame, pts: int, *, key: bool = False) -> list[Encoded]:
+        """Encode what is left of a picture when all detail is gone: at most 32 cells along its longer side.
+
+        Raises:
+            UndecodableError: It cannot be scaled.
+        """
+        longer = max(frame.width, frame.height)
+        columns, rows = (_even(side * _CELLS / longer, _CELLS) for side in (frame.width, frame.height))
+        try:
+            cells = self._reformatter.reformat(
+                frame, columns, rows, PIXEL_FORMAT, interpolation=Interpolation.AREA, threads=1
+            )
+            fitted = self._fitted(cells, self._place(frame))
+        except (FFmpegError, ValueError) as exc:
+            raise UndecodableError(f"A picture cannot be used ({exc}).") from exc
+        return self._encoded(fitted, pts, key=key)
 
     def cover(self, pts: int, *, key: bool = False) -> list[Encoded]:
         """Encode a picture of nothing but cover."""
@@ -200,20 +235,21 @@ class PictureEncoder:
             raise OutputError(f"libx264 failed ({exc.strerror}).") from exc
         return [Encoded(packet.pts or 0, packet.is_keyframe, bytes(packet)) for packet in packets]
 
-    def _fitted(self, frame: VideoFrame) -> VideoFrame:
-        """The picture in the stream's size, its sides kept, in the middle of black."""
+    def _place(self, frame: VideoFrame) -> tuple[int, int, int, int]:
+        return placed((frame.width, frame.height), self._shape.size)
+
+    def _fitted(self, frame: VideoFrame, place: tuple[int, int, int, int]) -> VideoFrame:
+        """The picture in the stream's size, in the middle of black."""
         width, height = self._shape.size
         if (frame.width, frame.height, frame.format.name) == (width, height, PIXEL_FORMAT):
             return frame
-        factor = min(width / frame.width, height / frame.height)
-        inner = _even(frame.width * factor, width), _even(frame.height * factor, height)
+        left, top, *inner = place
         scaled = self._reformatter.reformat(
             frame, inner[0], inner[1], PIXEL_FORMAT, interpolation=Interpolation.BILINEAR, threads=1
         )
-        if inner == (width, height):
+        if inner == [width, height]:
             return scaled
         canvas = _blank(self._shape.size)
-        left, top = (width - inner[0]) // 4 * 2, (height - inner[1]) // 4 * 2
         _, target = Raster.of(canvas).canvas()
         _, source = Raster.of(scaled).canvas()
         for number, (rows, taken) in enumerate(zip(target, source, strict=True)):
@@ -222,13 +258,22 @@ class PictureEncoder:
         return canvas
 
 
+def placed(size: tuple[int, int], within: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Where a picture is in a larger or smaller one, its sides kept, in the middle: left, top, width and height."""
+    factor = min(within[0] / size[0], within[1] / size[1])
+    width, height = _even(size[0] * factor, within[0]), _even(size[1] * factor, within[1])
+    return (within[0] - width) // 4 * 2, (within[1] - height) // 4 * 2, width, height
+
+
 def _even(length: float, most: int) -> int:
     return max(2, min(most, round(length / 2) * 2))
 
 
-def _opened(shape: Shape, threads: int) -> VideoCodecContext:
+def _opened(shape: Shape, threads: int, *, hurried: bool) -> VideoCodecContext:
     context = av.CodecContext.create("libx264", "w")
     configure(context, shape, threads)
+    if hurried:
+        context.options = {**context.options, "x264-params": context.options["x264-params"] + _HURRIED}
     context.open()
     return context
 

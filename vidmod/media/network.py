@@ -8,6 +8,7 @@ connecting does without a limit (see the process that watches).
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -116,7 +117,7 @@ class NetworkReader:
             "max_streams": "16",
         }
         if scheme != "file":
-            options |= {"fflags": "nobuffer", "rw_timeout": microseconds}
+            options["rw_timeout"] = microseconds
         if scheme == "rtsp":
             options["rtsp_transport"] = "tcp"
         self._is_paced = scheme == "file"
@@ -203,7 +204,7 @@ class NetworkReader:
             pts=packet.pts,
             dts=packet.dts,
             seconds=0.0 if packet.pts is None else float(packet.pts * time_base),
-            extradata=None if is_sound else new,
+            extradata=new,
         )
 
 
@@ -214,14 +215,28 @@ class NetworkWriter:
         url: `rtmp` or `rtmps`, `tcp` or `udp` (MPEG-TS), or a path that ends in .m3u8, .ts, .flv, .mkv or .mp4.
         shape: Of its pictures, which a :class:`vidmod.media.live.PictureEncoder` of the same shape encoded.
         sound: Sample rate and layout of its AAC; None for none.
+        number: How often this stream was begun before: it goes on in another file beside the first, `NAME-2.mkv`, and
+            in the same playlist.
 
     Raises:
         UsageError: The URL is none of these.
         OutputError: It cannot be opened.
     """
 
-    def __init__(self, url: str, shape: Shape, sound: tuple[int, str] | None, *, timeout_seconds: float = 5.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        shape: Shape,
+        sound: tuple[int, str] | None,
+        *,
+        timeout_seconds: float = 5.0,
+        number: int = 0,
+    ) -> None:
         name, options = output_format(url)
+        if name == "hls" and number > 0:
+            options["hls_flags"] += "+append_list"
+        elif is_file(url) and number > 0:
+            url = _beside(url, number)
         try:
             self._container: OutputContainer = av.open(
                 url, "w", format=name, container_options=options, timeout=(timeout_seconds, timeout_seconds)
@@ -297,7 +312,7 @@ def output_format(url: str) -> tuple[str, dict[str, str]]:
         return "mpegts", {"mpegts_flags": "resend_headers"}
     suffix = url.rpartition(".")[2].lower()
     known = {
-        "m3u8": ("hls", {"hls_time": "2", "hls_flags": "delete_segments+append_list+temp_file"}),
+        "m3u8": ("hls", {"hls_time": "2", "hls_flags": "delete_segments+temp_file"}),
         "ts": ("mpegts", {}),
         "flv": ("flv", {}),
         "mkv": ("matroska", {}),
@@ -310,6 +325,19 @@ def output_format(url: str) -> tuple[str, dict[str, str]]:
         )
     name, options = known[suffix]
     return name, dict(options)
+
+
+def is_file(url: str) -> bool:
+    """Whether an output's URL is a path."""
+    return "://" not in url
+
+
+def _beside(path: str, number: int) -> str:
+    """A name that is free, for what follows upon a file."""
+    stem, dot, suffix = path.rpartition(".")
+    while os.path.lexists(found := f"{stem}-{number + 1}{dot}{suffix}"):
+        number += 1
+    return found
 
 
 def packet_seconds(sample_rate: int) -> float:

@@ -294,7 +294,8 @@ class Tracker:
             stop += 1
         if stop > self._first:
             for track in self._open:
-                self._cover(track, stop, math.inf)
+                # What was just seen may be there until somebody looks; what looks missed is not there for ever.
+                self._cover(track, stop, self._extension(track) if track.misses else math.inf)
                 track.forget(stop)
         return stop
 
@@ -389,7 +390,7 @@ class Tracker:
             longest = max(most, self._settings.max_extend_seconds) if is_cut else most
             if abs(elapsed) > longest + _SLACK_SECONDS or self._is_out(state):
                 break
-            self._add(track, index, self._mask(state, (), touched, doubt), ())
+            self._add(track, index, self._mask(state, (), touched, doubt), (), beyond=True)
 
     def _carried_on(self, anchor: State, seconds: float) -> State:
         return motion.predict(motion.unshrinking(anchor, seconds), seconds, self._settings)
@@ -402,10 +403,12 @@ class Tracker:
         around = zip([last[0], *last], last, [*following[1:], following[-1]], strict=False)
         return [cast("Sides", tuple(map(any, zip(*three, strict=True)))) for three in around]
 
-    def _add(self, track: OpenTrack, index: int, box: Box | None, raw: tuple[Detection, ...]) -> None:
+    def _add(
+        self, track: OpenTrack, index: int, box: Box | None, raw: tuple[Detection, ...], *, beyond: bool = False
+    ) -> None:
         if box is not None:
             score = max((one.score for one in raw), default=track.best)
-            self._frame(index).regions.append(Region(track.number, track.label, score, box, bool(raw)))
+            self._frame(index).regions.append(Region(track.number, track.label, score, box, bool(raw), beyond))
 
     def _mask(self, state: State, found: Sequence[Detection], touched: Sides, doubt: float) -> Box | None:
         """What to cover: the smoothed box, grown as it is uncertain, and the detections, all with the margin."""

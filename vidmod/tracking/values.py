@@ -50,6 +50,7 @@ class Region:
         score: Of this frame's detection; in frames without one, the track's best.
         box: (x1, y1, x2, y2) in pixels of the displayed picture.
         seen: The track has a detection in this frame.
+        beyond: This frame is before the track's first detection or after its last one, as far as is known.
     """
 
     track: int
@@ -57,6 +58,7 @@ class Region:
     score: float
     box: Box
     seen: bool
+    beyond: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,6 @@ _CLOSE_SECONDS = 5.0
 _MAX_COMPLAINT_BYTES = 4000
 # Only what finding programs and modules needs: no credentials.
 _PASSED_ON = ("PATH", "LANG", "PYTHONHOME", "PYTHONPATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
-_PASSED_ON_PREFIXES = ("LC_", "VIDMOD_")
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
@@ -178,24 +177,31 @@ def _start(passed: Sequence[int], complaints: int) -> subprocess.Popen[bytes]:
     path = json.dumps([os.path.abspath(entry) for entry in sys.path if isinstance(entry, str)])  # noqa: PTH100
     # Its own session: Ctrl-C reaches the parent alone, and that decides what becomes of the workers.
     return subprocess.Popen(
-        [sys.executable, *_flags(), "-c", _BOOT, path, str(passed[0]), str(os.getpid())],
+        [sys.executable, *flags(), "-c", _BOOT, path, str(passed[0]), str(os.getpid())],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=complaints,
         pass_fds=passed,
         cwd="/",
-        env=_environment(),
+        env=environment(prefixes=("VIDMOD_",)),
         start_new_session=True,
     )
 
 
-def _flags() -> list[str]:
+def flags() -> list[str]:
+    """Of the interpreter, for a child."""
     # -P: nothing is imported from beside the code, of which there is none here.
     return ["-P", "-B"] if sys.dont_write_bytecode else ["-P"]
 
 
-def _environment() -> dict[str, str]:
-    names = [name for name in os.environ if name in _PASSED_ON or name.startswith(_PASSED_ON_PREFIXES)]
+def environment(more: Sequence[str] = (), prefixes: tuple[str, ...] = ()) -> dict[str, str]:
+    """What a child finds in its environment: no credentials, and that libraries start no threads on their own.
+
+    Args:
+        more: Names that are passed on besides those by which programs and modules are found.
+        prefixes: Of more names.
+    """
+    names = [name for name in os.environ if name in (*_PASSED_ON, *more) or name.startswith(("LC_", *prefixes))]
     return {name: os.environ[name] for name in names} | dict.fromkeys(_ONE_THREAD, "1")
 
 

@@ -1,0 +1,254 @@
+"""Streams from and to a network: real sockets, real servers where Python has them."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, cast
+
+import av
+import numpy as np
+import pytest
+
+from vidmod.errors import OutputError, SourceUnreadableError, UsageError
+from vidmod.media.live import AAC_SAMPLES, TIME_BASE, PictureEncoder, Shape, silent_packet
+from vidmod.media.network import Incoming, NetworkReader, NetworkWriter, is_file, output_format
+
+RATE, SIZE = 25, (160, 96)
+SHAPE = Shape.like(SIZE, Fraction(RATE))
+SOUND = (48_000, "stereo")
+
+
+def write(url: str, count: int = 50, *, number: int = 0, start: int = 0, delay: float = 0.0) -> None:
+    """A stream with sound, each picture brighter than the one before."""
+    encoder, silence = PictureEncoder(SHAPE), silent_packet(*SOUND)
+    with NetworkWriter(url, SHAPE, SOUND, number=number) as writer:
+        heard = 0
+        for step in range(count):
+            frame = av.VideoFrame.from_ndarray(
+                np.full((SIZE[1] * 3 // 2, SIZE[0]), 60 + step % 150, np.uint8), "yuv420p"
+            )
+            pts = start + round(step / RATE / TIME_BASE)
+            for item in encoder.picture(frame, (), pts):
+                writer.write(item.data, item.pts, is_sound=False, key=item.key)
+            while heard * AAC_SAMPLES / SOUND[0] <= step / RATE:
+                sounds = start + round(heard * AAC_SAMPLES / SOUND[0] / TIME_BASE)
+                writer.write(silence, sounds, is_sound=True, key=True)
+                heard += 1
+            time.sleep(delay)
+
+
+def picture(number: int) -> av.VideoFrame:
+    level = np.full((SIZE[1] * 3 // 2, SIZE[0]), 60 + number % 150, np.uint8)
+    return av.VideoFrame.from_ndarray(level, "yuv420p")
+
+
+def decoded(path: Path | str) -> list[float]:
+    """Times of the pictures of a file."""
+    with av.open(str(path)) as source:
+        return [float(frame.time or 0.0) for frame in source.decode(video=0)]
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("film") / "film.flv"
+    write(str(path), 75)
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, film: Path) -> Path:
+    made = tmp_path_factory.mktemp("www")
+    (made / "film.flv").write_bytes(film.read_bytes())
+    write(str(made / "film.m3u8"), 200)
+    return made
+
+
+@pytest.fixture(scope="module")
+def web(folder: Path) -> Iterator[str]:
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+def collected(reader: NetworkReader) -> list[Incoming]:
+    """What comes until the source has ended."""
+    rows: list[Incoming] = []
+    try:
+        for item in reader.packets():
+            rows.append(item)  # noqa: PERF402 # what came before the end counts
+    except SourceUnreadableError:
+        return rows
+    raise AssertionError("It ended without a word.")
+
+
+def check(reader: NetworkReader, count: int) -> None:
+    facts = reader.facts
+    assert (facts.codec, facts.size) == ("h264", SIZE)
+    assert facts.sound is not None
+    assert (facts.sound.codec, facts.sound.sample_rate, facts.sound.layout) == ("aac", *SOUND)
+    rows = collected(reader)
+    pictures = [row for row in rows if not row.is_sound]
+    assert len(pictures) == count
+    assert pictures[0].key
+    times = [float(row.pts * facts.time_base) for row in pictures if row.pts is not None]
+    assert np.diff(times) == pytest.approx(1 / RATE, abs=2e-3)
+    assert sum(row.is_sound for row in rows) > count * SOUND[0] / AAC_SAMPLES / RATE * 0.9
+
+
+def test_a_file_is_paced_by_its_times(film: Path) -> None:
+    with NetworkReader(str(film)) as reader:
+        began = time.monotonic()
+        check(reader, 75)
+    assert 2.8 < time.monotonic() - began < 8
+
+
+@pytest.mark.parametrize(("name", "count"), [("film.flv", 75), ("film.m3u8", 200)])
+def test_http_is_read(web: str, name: str, count: int) -> None:
+    with NetworkReader(f"{web}/{name}") as reader:
+        check(reader, count)
+
+
+def test_transport_streams_go_over_tcp() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection, av.open(Pipe(connection), "w", format="mpegts") as output:
+                remux(output)
+
+        threading.Thread(target=serve, daemon=True).start()
+        with NetworkReader(url) as reader:
+            assert reader.facts.codec == "h264"
+            assert len([row for row in collected(reader) if not row.is_sound]) == 100
+
+
+class Pipe:
+    """A socket as a file that PyAV writes to."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+
+    def write(self, data: bytes) -> int:
+        self._connection.sendall(data)
+        return len(data)
+
+
+def remux(output: Any) -> None:
+    stream = output.add_stream("libx264", rate=RATE)
+    stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
+    stream.codec_context.gop_size = RATE
+    for step in range(100):
+        output.mux(stream.encode(picture(step)))
+    output.mux(stream.encode(None))
+
+
+def test_transport_streams_go_over_udp(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.settimeout(5)
+        path = tmp_path / "got.ts"
+        thread = threading.Thread(target=write, args=(f"udp://127.0.0.1:{listener.getsockname()[1]}?pkt_size=1316",))
+        thread.start()
+        parts = []
+        try:
+            while True:
+                parts.append(listener.recv(65_536))
+                listener.settimeout(1)
+        except TimeoutError:
+            path.write_bytes(b"".join(parts))
+        thread.join()
+    assert len(decoded(path)) == 50
+
+
+@pytest.mark.parametrize("suffix", ["ts", "flv", "mkv", "mp4"])
+def test_a_file_is_written_and_what_follows_goes_beside_it(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"out.{suffix}"
+    write(str(path))
+    assert np.diff(decoded(path)) == pytest.approx(1 / RATE, abs=2e-3)
+    before = path.read_bytes()
+    for number in (1, 2):
+        write(str(path), 25, number=number)
+    assert path.read_bytes() == before
+    assert [len(decoded(tmp_path / f"out-{number}.{suffix}")) for number in (2, 3)] == [25, 25]
+
+
+def test_a_playlist_goes_on_where_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "out.m3u8"
+    write(str(path), 100)
+    write(str(path), 100, number=1, start=round(4 / TIME_BASE))
+    text = path.read_text()
+    assert "#EXT-X-DISCONTINUITY" in text
+    assert text.count("#EXTINF") >= 3
+
+
+def test_who_does_not_answer_is_told() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with pytest.raises(SourceUnreadableError, match=r"did not answer|timed out"):
+            NetworkReader(f"tcp://127.0.0.1:{port}", timeout_seconds=0.5)
+    with pytest.raises(SourceUnreadableError, match="refused"):
+        NetworkReader(f"rtmp://127.0.0.1:{port}/live/name", timeout_seconds=1)
+    with pytest.raises(OutputError, match="refused"):
+        NetworkWriter(f"rtmp://127.0.0.1:{port}/live/name", SHAPE, SOUND, timeout_seconds=1)
+    with pytest.raises(OutputError, match="No such file"):
+        NetworkWriter("/nonexistent/out.mkv", SHAPE, SOUND)
+
+
+def test_secrets_are_not_told() -> None:
+    with pytest.raises(SourceUnreadableError) as caught:
+        NetworkReader("rtmp://user:geheim@127.0.0.1:1/live/key?token=geheim", timeout_seconds=1)
+    assert "geheim" not in str(caught.value)
+
+
+def test_sound_alone_is_no_source(tmp_path: Path) -> None:
+    path = tmp_path / "sound.m4a.mp4"
+    with av.open(str(path), "w") as output:
+        stream = cast(Any, output.add_stream("aac", rate=48_000))
+        for number in range(20):
+            frame = av.AudioFrame.from_ndarray(np.zeros((2, 1024), np.float32), "fltp", "stereo")
+            frame.sample_rate, frame.pts = 48_000, number * 1024
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    with pytest.raises(SourceUnreadableError, match=r"shows no pictures .*audio"):
+        NetworkReader(str(path))
+
+
+@pytest.mark.parametrize("url", ["ftp://host/x", "srt://host:1", "concat:a|b", "pipe:0"])
+def test_other_schemes_are_refused(url: str) -> None:
+    with pytest.raises((UsageError, SourceUnreadableError)):
+        NetworkReader(url)
+
+
+@pytest.mark.parametrize("url", ["ftp://host/x", "out.avi", "out", "http://host/x"])
+def test_other_outputs_are_refused(url: str) -> None:
+    with pytest.raises(UsageError, match=r"Invalid output .*m3u8"):
+        output_format(url)
+
+
+def test_a_playlist_names_no_files_of_this_machine(web: str, folder: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.ts"
+    write(str(secret), 100)
+    (folder / "evil.m3u8").write_text(
+        f"#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\nfile://{secret}\n#EXT-X-ENDLIST\n"
+    )
+    with pytest.raises(SourceUnreadableError), NetworkReader(f"{web}/evil.m3u8", timeout_seconds=2) as reader:
+        list(reader.packets())
+
+
+def test_paths_are_known_from_urls() -> None:
+    assert is_file("a/b.mkv")
+    assert not is_file("rtmp://host/app/name")
