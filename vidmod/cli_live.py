@@ -127,7 +127,7 @@ def _path(name: str, metavar: str, says: str) -> Callable[[Command], Command]:
 @click.option(
     "--max-gap",
     type=float,
-    default=0.3,
+    default=0.4,
     show_default=True,
     metavar="SECONDS",
     help="What lies between two looks that are further apart is covered.",

@@ -65,7 +65,7 @@ class LiveSettings:
     policy: Policy | None = None
     labels: Sequence[str] = ()
     delay_seconds: float = 1.0
-    max_gap_seconds: float = 0.3
+    max_gap_seconds: float = 0.4
     min_analysis_fps: float = 4.0
     hold_seconds: float = 2.0
     on_block: str = "slate"
