@@ -337,7 +337,9 @@ def test_a_cover_outlives_the_filter_and_ctrl_c_ends_it_a_second_one_at_once(
     job.wait_for(lambda: len(job.named("source_connected")) == 2)
     time.sleep(3.0)
     state = json.loads(job.control("status", "--json"))["state"]
-    assert state["frames_out"] == state["frames_covered"] > RATE
+    # Two processes count, and say so every fifth of a second.
+    assert state["frames_out"] - state["frames_covered"] <= RATE
+    assert state["frames_covered"] > RATE
 
     # Who writes stands still, and so cannot close what it wrote.
     job.child("publisher").suspend()

@@ -98,7 +98,6 @@ class Live(Closing):
 
     def __init__(self, settings: LiveSettings, *, quiet: bool, json_log: bool, debug: bool) -> None:
         self._settings = settings
-        self._origin = time.monotonic()
         self._ending: _Ending | None = None
         self._failure: VidmodError | None = None
         self._signals: list[int] = []
@@ -110,7 +109,9 @@ class Live(Closing):
         self._snapshot_at = -math.inf
         with contextlib.ExitStack() as stack:
             self._teller = stack.enter_context(Teller(settings, quiet=quiet, json_log=json_log))
-            self._roles = Roles(settings, self._origin, self._teller.note)
+            self._roles = Roles(settings, self._teller.note)
+            # Pulling weights may have taken a while.
+            self._origin = time.monotonic()
             self._hits = Hits(self._roles.categories, hold_seconds=settings.hold_seconds, origin=self._origin)
             self._make_folders()
             path = socket_path(settings.name)
@@ -141,7 +142,7 @@ class Live(Closing):
         settings: dict[str, Callable[[], msgspec.Struct]] = {
             "filter": lambda: roles.filter(self._supervisor.begin),
             "analyst": roles.analyst,
-            "publisher": lambda: roles.publisher(self._supervisor.watched["publisher"].restarts + 1),
+            "publisher": lambda: roles.publisher(self._origin, self._supervisor.watched["publisher"].restarts + 1),
         }
         if not self._is_file:
             settings["reader"] = roles.reader
@@ -302,7 +303,7 @@ class Live(Closing):
             self._supervisor.add("reader", self._roles.reader)
         is_wanted = self._settings.record is not None or self._settings.seal is not None
         if is_wanted and self._models and "recorder" not in watched:
-            self._supervisor.add("recorder", lambda: self._roles.recorder(self._models))
+            self._supervisor.add("recorder", lambda: self._roles.recorder(self._origin, self._models))
 
     def _hold(self, now: float) -> None:
         """Have the filter cover as long as people want it to."""

@@ -40,7 +40,6 @@ class Roles:
 
     Args:
         settings: How a stream is filtered.
-        origin: The shared clock when the stream begins.
         notify: Told when weights have to be pulled.
 
     Attributes:
@@ -52,8 +51,8 @@ class Roles:
         UsageError: A model, a label, the weights or the policy make no sense, or the runtime is not here.
     """
 
-    def __init__(self, settings: LiveSettings, origin: float, notify: Callable[[str], None]) -> None:
-        self._settings, self._origin = settings, origin
+    def __init__(self, settings: LiveSettings, notify: Callable[[str], None]) -> None:
+        self._settings = settings
         named = [(_place(name), find(name)) for name in settings.models]
         policy = settings.policy
         if policy is None:
@@ -110,11 +109,11 @@ class Roles:
         settings = self._settings
         return AnalystSettings(self._models, settings.runtime, settings.device, settings.precision, self._weights)
 
-    def publisher(self, number: int) -> PublisherSettings:
-        """Of the publisher; `number` is how often there was one before."""
-        return PublisherSettings(self._settings.server, self._settings.timeout_seconds, self._origin, number)
+    def publisher(self, origin: float, number: int) -> PublisherSettings:
+        """Of the publisher; `origin` is the shared clock when the stream began, `number` how many there were before."""
+        return PublisherSettings(self._settings.server, self._settings.timeout_seconds, origin, number)
 
-    def recorder(self, models: list[Json]) -> RecorderSettings:
+    def recorder(self, origin: float, models: list[Json]) -> RecorderSettings:
         """Of the recorder; `models` as a timeline's provenance has them."""
         settings = self._settings
         return RecorderSettings(
@@ -126,7 +125,7 @@ class Roles:
             policy=self.policy.as_document(),
             models=models,
             max_gap_seconds=settings.max_gap_seconds,
-            origin=self._origin,
+            origin=origin,
         )
 
     @property
