@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from fractions import Fraction
 
@@ -42,6 +43,8 @@ from vidmod.tracking import Tracking
 
 PACKETS, LOOKS, LEAVING, SIGHTS = "packets", "looks", "leaving", "sights"
 KINDS = {PACKETS: FromReader, LOOKS: Seen, LEAVING: WantKey, SIGHTS: int}  # nothing comes on the last
+# PyAV's pictures and what it says of them refer to each other, and a picture takes megabytes.
+_TIDY_SECONDS = 0.5
 # A source's clock and this machine's are the same, so a packet cannot have come before this one was started.
 _LONGEST_WAY_SECONDS = 5.0
 
@@ -67,8 +70,15 @@ class _Filter:
             self._pipe = self._piped(self._begin)
 
     def run(self) -> None:
+        # What is there now stays: only what comes is looked through for what nobody uses.
+        gc.collect()
+        gc.freeze()
+        tidied = 0.0
         while True:
             now = time.monotonic()
+            if now - tidied >= _TIDY_SECONDS:
+                tidied = now
+                gc.collect()
             due = now + BEAT_SECONDS if self._pipe is None else self._pipe.due
             for name, message in self._station.poll(min(BEAT_SECONDS, due - now)):
                 self._hear(name, message)
