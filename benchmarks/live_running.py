@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -40,7 +41,9 @@ class Live:
     ) -> None:
         self._log = log
         chosen = COMMAND if command is None else command
-        self.command = [*chosen, source, server, "--json-log", "--wait", *options]
+        # Several may run side by side.
+        name = f"trial-{os.getpid()}-{id(self)}"
+        self.command = [*chosen, source, server, "--json-log", "--wait", "--name", name, *options]
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:

@@ -62,6 +62,8 @@ ORDER = (
     "inventory",
     "terminal",
     "reporting",
+    "options",
+    "cli_live",
     "cli",
     "__main__",
 )
@@ -75,7 +77,7 @@ SINGLE_IMPORTERS = {
     "jinja2": "pages",
     "markupsafe": "pages",
     "rich": "terminal inventory reporting cli",
-    "click": "cli",
+    "click": "options cli_live cli",
     "jsonschema_rs": "schema",
     "PIL": "pages blurring",
     "matplotlib": "exports",
@@ -177,6 +179,10 @@ def modules_loaded_by(module: str, *names: str) -> list[str]:
 
 def test_judging_imports_no_decoder_and_no_runtime() -> None:
     assert modules_loaded_by("judging", "av", "cv2", "openvino", "onnxruntime") == []
+
+
+def test_what_watches_live_processes_imports_no_decoder_and_no_runtime() -> None:
+    assert modules_loaded_by("live.supervisor", "av", "openvino", "onnxruntime") == []
 
 
 @pytest.mark.parametrize("module", ["pages.report", "pages.folders"])

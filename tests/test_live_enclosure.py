@@ -343,7 +343,7 @@ def test_it_finds_no_secrets_in_its_environment(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_rehearsal_does_all_that_a_filter_does() -> None:
     counts = rehearsal.rehearse()
-    assert counts.decoded > 20
+    assert counts.decoded >= 15
     assert counts.damaged == counts.late == 0
     assert min(counts.looked, counts.boxed, counts.found, counts.unseen, counts.filled) > 0
 

@@ -43,6 +43,7 @@ FIELDS = {
     "cover_on": ["reason", "at_seconds"],
     "cover_off": ["reason", "at_seconds", "covered_seconds"],
     "hit_began": ["hit"],
+    "hit_blocked": ["hit", "at_seconds"],
     "hit_ended": ["hit"],
     "process_restarted": ["process", "reason", "count"],
     "controlled": ["command", "seconds", "user", "process"],

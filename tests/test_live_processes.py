@@ -54,10 +54,10 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Server:
     """Takes whatever connects, and keeps what each connection sent."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, port: int = 0) -> None:
         self.paths: list[Path] = []
         self._folder = folder
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", port))
         self._is_open = True
         threading.Thread(target=self._accept, daemon=True).start()
 

@@ -18,7 +18,8 @@ import pytest
 
 from vidmod.errors import OutputError, SourceUnreadableError, UsageError
 from vidmod.media.live import AAC_SAMPLES, TIME_BASE, PictureEncoder, Shape, silent_packet
-from vidmod.media.network import Incoming, NetworkReader, NetworkWriter, is_file, output_format
+from vidmod.media.network import Incoming, NetworkReader, NetworkWriter
+from vidmod.media.places import is_file, output_format
 
 RATE, SIZE = 25, (160, 96)
 SHAPE = Shape.like(SIZE, Fraction(RATE))

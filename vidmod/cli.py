@@ -7,19 +7,18 @@ are made where they are needed, so that `--help` is quick.
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from vidmod._version import __version__
 from vidmod.allocation import return_large_blocks
+from vidmod.cli_live import live, live_control
 from vidmod.errors import (
     NotVideoError,
     OutputError,
@@ -27,7 +26,16 @@ from vidmod.errors import (
     TimelineError,
     UsageError,
     VidmodError,
-    choose,
+)
+from vidmod.options import (
+    Command,
+    Rate,
+    forget_stdout,
+    model_options,
+    policy_of,
+    print_bytes,
+    print_text,
+    weights_of,
 )
 from vidmod.reporting import JsonLogReport, Report, TerminalReport
 from vidmod.timebase import parse_time
@@ -35,14 +43,12 @@ from vidmod.timebase import parse_time
 if TYPE_CHECKING:
     from vidmod.containment import Limits
     from vidmod.inputs import Input
-    from vidmod.policy import Policy
     from vidmod.scanning import Scanner
     from vidmod.settings import ScanSettings
     from vidmod.timeline import Timeline
 
 DONE, INTERNAL, USAGE, FLAGGED, UNSCANNED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 _SUFFIX = ".timeline.json"
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class _Time(click.ParamType[Fraction]):
@@ -50,16 +56,6 @@ class _Time(click.ParamType[Fraction]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Fraction:
         return value if isinstance(value, Fraction) else parse_time(value)
-
-
-class _Rate(click.ParamType[Fraction]):
-    name = "number"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Fraction:
-        try:
-            return Fraction(value)
-        except (ValueError, ZeroDivisionError):
-            self.fail(f"{value!r} is not a number.", param, ctx)
 
 
 def _judging_options(command: Command) -> Command:
@@ -74,17 +70,6 @@ def _judging_options(command: Command) -> Command:
         click.option(
             "-o", "--output", type=click.Path(path_type=Path), help="Write the timeline here; - is standard output."
         ),
-    ):
-        command = option(command)
-    return command
-
-
-def _model_options(command: Command) -> Command:
-    for option in (
-        click.option("--weights", multiple=True, metavar="NAME=PATH", help="Use this file as a model's weights."),
-        click.option("--precision", default="auto", metavar="auto|fp32|bf16", help="Arithmetic of the networks."),
-        click.option("--device", default="auto", metavar="auto|cpu|cuda:N", help="Where the networks run."),
-        click.option("--runtime", default="auto", metavar="auto|openvino|onnxruntime", help="What runs the networks."),
     ):
         command = option(command)
     return command
@@ -128,16 +113,16 @@ def cli(debug: bool) -> None:
     metavar="uniform|adaptive|keyframes|all",
     help="Which frames are looked at.",
 )
-@click.option("--fps", type=_Rate(), default="2", show_default=True, help="Samples per second, for uniform.")
+@click.option("--fps", type=Rate(), default="2", show_default=True, help="Samples per second, for uniform.")
 @click.option(
     "--max-gap",
-    type=_Rate(),
+    type=Rate(),
     metavar="SECONDS",
     help="Leave no more than this unseen between samples.  [default: 1/fps; 2 for adaptive and keyframes]",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="For what adaptive looks at by chance.")
 @click.option("--models", default="open_nsfw,nudenet", show_default=True, help="Names, or paths of manifests (TOML).")
-@_model_options
+@model_options
 @click.option("--start", type=_Time(), help="Look from here on (90.5 or 00:01:30.500).")
 @click.option("--end", type=_Time(), help="Look up to here.")
 @click.option("--stop-at", type=click.Choice(["review", "block"]), help="Stop as soon as this verdict is reached.")
@@ -226,7 +211,7 @@ class _Results:
     def write(self, item: Input, timeline: Timeline) -> None:
         """Write one timeline."""
         if self._to_stdout:
-            _print(timeline.dumps(compact=self._several))
+            print_text(timeline.dumps(compact=self._several))
         elif self._folder is not None:
             path = self._folder / self._names[item.path]
             try:
@@ -306,10 +291,10 @@ def judge(
     from vidmod.judging import judge as judge_timeline
     from vidmod.timeline import Timeline
 
-    timeline = judge_timeline(Timeline.read(timeline_path), _policy(policy_path), smoothing)
+    timeline = judge_timeline(Timeline.read(timeline_path), policy_of(policy_path), smoothing)
     to_stdout = str(output) == "-" or (output is None and not sys.stdout.isatty())
     if to_stdout:
-        _print(timeline.dumps())
+        print_text(timeline.dumps())
     elif output is not None:
         timeline.write(output)
     if not quiet and sys.stderr.isatty():
@@ -371,9 +356,9 @@ def judge(
     metavar="uniform|adaptive|keyframes|all",
     help="Which frames are looked at first, without a timeline; all misses nothing that is short.",
 )
-@click.option("--fps", type=_Rate(), default="2", show_default=True, help="Samples per second, for uniform.")
+@click.option("--fps", type=Rate(), default="2", show_default=True, help="Samples per second, for uniform.")
 @click.option("--models", default="open_nsfw,nudenet", show_default=True, help="Names, or paths of manifests (TOML).")
-@_model_options
+@model_options
 @click.option("--workers", type=int, metavar="N", help="Processes that read and decode.  [default: one a core]")
 @_limit_options
 @click.option("--fresh", is_flag=True, help="Scan it again, even if that was done before.")
@@ -500,7 +485,7 @@ def report(
             progress=progress,
         )
     if path is None:
-        _print([page])
+        print_text([page])
     else:
         _tell(f"{path}: {_count(len(timeline.segments), 'segment')}, {len(page.encode()) / 1e6:.2f} MB", quiet=quiet)
 
@@ -580,7 +565,7 @@ def export(timeline_path: Path, to: str, output: Path | None, quiet: bool) -> No
     elif FORMATS[to].is_binary and sys.stdout.isatty():
         raise UsageError(f"{to} is not for a terminal. Name a file with -o.")
     else:
-        _print_bytes(data)
+        print_bytes(data)
 
 
 @cli.command("import")
@@ -630,7 +615,7 @@ def import_(
     if output is not None and str(output) != "-":
         after.write(output)
     else:
-        _print(after.dumps())
+        print_text(after.dumps())
     if not quiet:
         click.echo(summary(after), err=True)
 
@@ -644,44 +629,8 @@ def _list_formats() -> str:
 export.epilog = _list_formats()
 
 
-@cli.command("live-control", hidden=True)
-@click.argument("name", required=False, metavar="[NAME|PATH]")
-@click.argument("command", required=False, metavar="[cover|uncover|status|stop]")
-@click.option("--seconds", type=float, help="Of cover, after which it ends by itself.  [default: until uncover]")
-@click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
-def live_control(name: str | None, command: str | None, seconds: float | None, as_json: bool) -> None:
-    """Steer a live filter that runs on this machine, under the same user.
-
-    cover shows viewers the cover until uncover; uncover takes away only that, and none that the filter put there.
-    NAME may be left out if only one runs. Without anything, those that run are listed.
-    """
-    from vidmod.live import control
-    from vidmod.live.control import COMMANDS
-
-    if name in COMMANDS and command is None:
-        name, command = None, name
-    if name is None and command is None:
-        for item in control.running():
-            click.echo(item)
-        return
-    command = "status" if command is None else choose("command", command, COMMANDS)
-    if name is None:
-        names = control.running()
-        if len(names) != 1:
-            raise UsageError(f"Which live filter? {', '.join(names) or 'None'} {'run' if names else 'runs'}. Use NAME.")
-        name = names[0]
-    try:
-        order = control.Order(command, seconds)
-    except ValueError as exc:
-        raise UsageError(str(exc)) from exc
-    answer = control.send(control.socket_path(name), order)
-    if as_json:
-        import json
-
-        _print([json.dumps(answer) + "\n"])
-    else:
-        for line in control.describe(answer):
-            click.echo(line)
+cli.add_command(live)
+cli.add_command(live_control)
 
 
 @cli.group()
@@ -719,7 +668,7 @@ def models_check(names: tuple[str, ...], weights: tuple[str, ...]) -> None:
     from vidmod.models import find, shipped
     from vidmod.models.check import check
 
-    overrides = _weights(weights)
+    overrides = weights_of(weights)
     drifted = False
     for name in names or tuple(shipped()):
         for row in check(find(name), overrides, click.echo):
@@ -747,8 +696,8 @@ def _scan_settings(policy_path: Path | None, options: dict[str, Any]) -> ScanSet
     limits = _limits_of(options)
     return ScanSettings(
         models=tuple(name for name in options.pop("models").split(",") if name),
-        policy=_policy(policy_path),
-        weights=_weights(options.pop("weights")),
+        policy=policy_of(policy_path),
+        weights=weights_of(options.pop("weights")),
         limits=limits,
         store=cache_folder() / "scans",
         **options,
@@ -770,55 +719,6 @@ def _limits(**values: float | None) -> Limits:
     from vidmod.containment import Limits
 
     return Limits(**{name: value for name, value in values.items() if value is not None})  # type: ignore[arg-type]
-
-
-def _policy(path: Path | None) -> Policy | None:
-    from vidmod.policy import Policy
-
-    return None if path is None else Policy.read(path)
-
-
-def _weights(pairs: tuple[str, ...]) -> dict[str, Path]:
-    weights = {}
-    for pair in pairs:
-        name, separator, path = pair.partition("=")
-        if not (name and separator and path):
-            raise UsageError(f"Invalid weights ({pair!r}). Use NAME=PATH, such as nudenet=320n.onnx.")
-        weights[name] = Path(path)
-    return weights
-
-
-def _print(parts: Iterable[str]) -> None:
-    """Write to standard output.
-
-    Raises:
-        OutputError: It is a file on a full disk, say.
-    """
-    with _telling_of_stdout():
-        sys.stdout.writelines(parts)
-        sys.stdout.flush()
-
-
-def _print_bytes(data: bytes) -> None:
-    with _telling_of_stdout():
-        sys.stdout.buffer.write(data)
-        sys.stdout.flush()
-
-
-@contextlib.contextmanager
-def _telling_of_stdout() -> Iterator[None]:
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as exc:
-        _forget_stdout()
-        raise OutputError(f"Standard output cannot be written ({exc.strerror}).") from exc
-
-
-def _forget_stdout() -> None:
-    # Python would try to write what is left once more at exit, and complain.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Interrupted(BaseException):
@@ -861,7 +761,7 @@ def _told(exc: BaseException) -> int:
         return USAGE
     if isinstance(exc, BrokenPipeError):
         # The reader of our output has gone.
-        _forget_stdout()
+        forget_stdout()
         return INTERNAL
     if "--debug" in sys.argv[1:] and not isinstance(exc, click.ClickException):
         raise exc

@@ -1,4 +1,4 @@
-"""The live filter: a stream comes in, a safe stream goes out. Not reachable from the command line yet.
+"""The live filter: a stream comes in, a safe stream goes out.
 
 ::
 
@@ -17,10 +17,8 @@
   do so), and `rehearsal` has a filter load first what it needs.
 - `recorder` is one more process: `clean` records what leaves, with its timeline (`accounts`), and `sealed` what comes,
   encrypted (`sealing`); `pieces` and `endings` are the files.
+- `job` is the parent (`settings`): it starts them by way of `roles`, and makes of what they say, with `standing`
+  (`tally`), `hits` and `covers`, how it stands, and `news` for people and programs, which `telling` spreads.
 - `events`, `webhooks` (`spool`), `metrics`, `status` and `control` (`serving`, `writing`) are what the outside sees and
   steers; `state` is what they show.
-
-What is still to be built: the job that joins both halves and its command, sessions longer than 13 hours over RTMP (its
-times have 32 bits of milliseconds, and ours begin with the machine's start), overload, shadow mode, recordings and the
-timeline of a stream.
 """

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vidmod.live.messages import AnalystSettings, Beat, Found, Look, Seen, ToAnalyst
+from vidmod.describing import model_json
+from vidmod.live.messages import AnalystSettings, Beat, Found, Loaded, Look, Seen, ToAnalyst
 from vidmod.live.station import BEAT_SECONDS, Station
 from vidmod.models import Geometry, Model, ModelInput, find
 
@@ -28,6 +29,7 @@ def run(station: Station[AnalystSettings], settings: AnalystSettings) -> None:
         )
         for name in settings.models
     ]
+    station.tell(Loaded([model_json(model) for model in models]))
     beat = Beat("looking")
     while True:
         for _, message in station.poll(BEAT_SECONDS):

@@ -23,8 +23,8 @@ from vidmod.live.state import COVER_REASONS, LiveState
 
 SCHEMA = "vidmod.event/1"
 MAX_THUMBNAIL_BYTES = 32_768
+MAX_LABELS = 100
 _MAX_TEXT = 500
-_MAX_LABELS = 100
 
 
 class Hit(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,8 +57,8 @@ class Hit(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if not (0 < len(self.id) <= 100 and self.id.isascii() and self.id.isprintable() and " " not in self.id):
             raise ValueError(f"Invalid id ({self.id[:100]!r}). Use 1 to 100 printable characters without spaces.")
-        if len(self.labels) > _MAX_LABELS:
-            raise ValueError(f"Invalid labels ({len(self.labels)} of them). Use at most {_MAX_LABELS}.")
+        if len(self.labels) > MAX_LABELS:
+            raise ValueError(f"Invalid labels ({len(self.labels)} of them). Use at most {MAX_LABELS}.")
         for score in (self.peak, *self.labels.values()):
             if not 0 <= score <= 1:
                 raise ValueError(f"Invalid score ({score}). Use 0 to 1.")
@@ -236,6 +236,18 @@ class HitBegan(Event, frozen=True, kw_only=True):
     hit: Hit
 
 
+class HitBlocked(Event, frozen=True, kw_only=True):
+    """A hit that began as `review` is `block` from here on. The same hit, under the same id.
+
+    Attributes:
+        at_seconds: Time in the stream of the look that made it so.
+    """
+
+    name: ClassVar[str] = "hit_blocked"
+    hit: Hit
+    at_seconds: float
+
+
 class HitEnded(Event, frozen=True, kw_only=True):
     """A hit is over."""
 
@@ -313,6 +325,7 @@ EVENTS: dict[str, type[Event]] = {
         CoverOn,
         CoverOff,
         HitBegan,
+        HitBlocked,
         HitEnded,
         ProcessRestarted,
         Controlled,

@@ -29,6 +29,7 @@ from vidmod.live.messages import (
     Source,
     Unusable,
     WantKey,
+    predictions_of,
 )
 from vidmod.live.pipe import ArrivalNote, ChangeNote, CoverNote, PictureSource, Pipe, PipeSettings
 from vidmod.live.rules import Rules
@@ -37,7 +38,6 @@ from vidmod.live.station import BEAT_SECONDS, Station
 from vidmod.media.live import TIME_BASE, Shape, silent_packet
 from vidmod.media.network import packet_seconds
 from vidmod.policy import Policy
-from vidmod.predictions import Detection, Predictions, Scores
 from vidmod.tracking import Tracking
 
 PACKETS, LOOKS, LEAVING, SIGHTS = "packets", "looks", "leaving", "sights"
@@ -162,7 +162,7 @@ class _Filter:
 
     def _see(self, seen: Seen) -> None:
         assert self._pipe is not None
-        note = self._pipe.looked(seen.pts, _predictions(seen), time.monotonic())
+        note = self._pipe.looked(seen.pts, predictions_of(seen), time.monotonic())
         if note is not None:
             sight = Sight(note.pts, note.size, seen.scores, seen.found, note.grid)
             self._station.tell(sight)
@@ -264,10 +264,3 @@ def sound_line(begin: Begin, now: float) -> SoundLine | None:
 
 def _named(sound: Sound | None) -> str:
     return "none" if sound is None else f"{sound.codec} {sound.sample_rate} Hz {sound.layout}"
-
-
-def _predictions(seen: Seen) -> Predictions:
-    return Predictions(
-        scores=tuple(Scores(model, labels) for model, labels in seen.scores),
-        detections=tuple(Detection(item.model, item.label, item.score, item.box) for item in seen.found),
-    )

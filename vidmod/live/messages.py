@@ -17,9 +17,9 @@ from typing import Any
 
 import msgspec
 
-from vidmod.live.pipe import Counts
+from vidmod.live.counts import Counts
 from vidmod.models.manifest import Preparation
-from vidmod.predictions import Box
+from vidmod.predictions import Box, Detection, Predictions, Scores
 
 
 class Sound(msgspec.Struct, array_like=True):
@@ -164,6 +164,12 @@ class Changed(msgspec.Struct, tag="changed", array_like=True):
     after: str
 
 
+class Loaded(msgspec.Struct, tag="loaded", array_like=True):
+    """The analyst has its models; each as a timeline's provenance has it."""
+
+    models: list[dict[str, Any]]
+
+
 class Unusable(msgspec.Struct, tag="unusable", array_like=True):
     """There is a source, and nothing can be made of it."""
 
@@ -188,15 +194,18 @@ class Beat(msgspec.Struct, tag="beat", array_like=True):
     """A process is alive, and what it has to tell.
 
     Attributes:
-        doing: In a word.
+        doing: In a word; `failed` is the last that a process says.
         counts: Of the filter.
         packets: That have gone through, of a reader or publisher.
         connections: That were made.
-        trouble: Why there is no connection now; empty if there is.
+        trouble: Why there is no connection now; empty if there is. Of what failed, why.
         waiting: Bytes that wait to be sent.
         delay: Of the filter: from when a picture should have come until it left, in seconds; None before the first.
         level: Of the filter's overload, 0 for none.
         layers: Of enclosure, those that hold; see `vidmod.containment`.
+        pictures: Of a publisher, that were written; `packets` has sound, too.
+        covers: Of a publisher, covers that it made itself, since nothing came.
+        dropped: Of a publisher, pictures that could not be written.
     """
 
     doing: str
@@ -208,6 +217,9 @@ class Beat(msgspec.Struct, tag="beat", array_like=True):
     delay: float | None = None
     level: int = 0
     layers: list[str] = msgspec.field(default_factory=list)
+    pictures: int = 0
+    covers: int = 0
+    dropped: int = 0
 
 
 class ReaderSettings(msgspec.Struct):
@@ -306,5 +318,17 @@ FromAnalyst = Seen
 ToAnalyst = Look
 ToPublisher = Begin | Leave
 FromPublisher = WantKey
-ToParent = Beat | Begin | Sight | Covering | Arrived | Changed | Unusable
+ToParent = Beat | Begin | Sight | Covering | Arrived | Changed | Unusable | Loaded
 FromParent = Hold | Finish
+
+
+def predictions_of(seen: Seen | Sight) -> Predictions:
+    """What was seen, as checked values.
+
+    Raises:
+        ValueError: A score or a box is none.
+    """
+    return Predictions(
+        scores=tuple(Scores(model, labels) for model, labels in seen.scores),
+        detections=tuple(Detection(item.model, item.label, item.score, item.box) for item in seen.found),
+    )

@@ -17,6 +17,7 @@ from typing import Literal
 from vidmod.blurring import SIDE, blurred, fitted
 from vidmod.errors import UndecodableError
 from vidmod.live.arrivals import Arrivals
+from vidmod.live.counts import Counts
 from vidmod.live.gate import Decision, Gate
 from vidmod.live.overload import LEVELS, Overload
 from vidmod.live.sound import SoundLine
@@ -133,37 +134,6 @@ class LookNote:
 
 
 Note = CoverNote | ArrivalNote | ChangeNote
-
-
-@dataclass(slots=True)
-class Counts:
-    """What became of pictures, since the pipe began.
-
-    Attributes:
-        decoded: Pictures that came.
-        damaged: Packets that could not be decoded.
-        late: Pictures and packets that came too late to be shown.
-        looked: Pictures of which the looks are here.
-        shown: Pictures that left as they were, or with boxes; in a shadow, that would have.
-        boxed: Those of them with boxes.
-        found: Pictures covered whole for what was seen.
-        unclear: Pictures covered whole because something came or went between the looks around them.
-        unseen: Pictures covered whole because too little was seen.
-        held: Pictures covered whole by command.
-        filled: Covers that left because there was no picture.
-    """
-
-    decoded: int = 0
-    damaged: int = 0
-    late: int = 0
-    looked: int = 0
-    shown: int = 0
-    boxed: int = 0
-    found: int = 0
-    unclear: int = 0
-    unseen: int = 0
-    held: int = 0
-    filled: int = 0
 
 
 @dataclass(slots=True, repr=False)

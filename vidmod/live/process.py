@@ -6,6 +6,7 @@ of a stranger's does, it gives up for ever what it does not need: see `reach`.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import signal
@@ -16,7 +17,15 @@ from typing import Any
 import msgspec
 
 from vidmod.containment import enclose
-from vidmod.live.messages import AnalystSettings, FilterSettings, PublisherSettings, ReaderSettings, RecorderSettings
+from vidmod.errors import VidmodError
+from vidmod.live.messages import (
+    AnalystSettings,
+    Beat,
+    FilterSettings,
+    PublisherSettings,
+    ReaderSettings,
+    RecorderSettings,
+)
 from vidmod.live.reach import reach_of
 from vidmod.live.station import Enclosure, Station, StationClosedError
 
@@ -34,8 +43,9 @@ _MOST_SETTINGS = 1 << 20
 def main(arguments: list[str]) -> int:
     """Run one role until the process that watches has gone."""
     role, carrier, parent = arguments
-    # Ctrl-C is for the process that watches, which ends this one.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C is for the process that watches, which ends this one; and so is what a service manager tells all at once.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     name, settings_type, niceness = ROLES[role]
     os.nice(niceness)
     module = importlib.import_module(name)
@@ -43,22 +53,34 @@ def main(arguments: list[str]) -> int:
         importlib.import_module("vidmod.live.rehearsal").rehearse()
     carrying = socket.socket(fileno=int(carrier))
     settings = msgspec.msgpack.decode(carrying.recv(_MOST_SETTINGS), type=settings_type)
-    reach = reach_of(role, settings)
-    marks = reach.grants.marks()
-    layers = enclose(
-        reach.limits,
-        keep={carrying.fileno(), int(parent), 2},
-        free=reach.descriptors,
-        grants=reach.grants,
-        only=reach.layers,
-    )
-    enclosure = Enclosure(layers, lambda: reach.grants.marks() != marks)
-    station: Station[Any] = Station(carrying, socket.socket(fileno=int(parent)), module.KINDS, enclosure)
+    watching = socket.socket(fileno=int(parent))
+    try:
+        enclosure = _enclosed(role, settings, {carrying.fileno(), watching.fileno(), 2})
+    except VidmodError as exc:
+        return _failed(Station(carrying, watching, {}), exc)
+    station: Station[Any] = Station(carrying, watching, module.KINDS, enclosure)
     try:
         module.run(station, settings)
     except StationClosedError:
         return 0
+    except VidmodError as exc:
+        return _failed(station, exc)
     return 1
+
+
+def _enclosed(role: str, settings: Any, keep: set[int]) -> Enclosure:
+    """Give up what this role does not need."""
+    reach = reach_of(role, settings)
+    marks = reach.grants.marks()
+    layers = enclose(reach.limits, keep=keep, free=reach.descriptors, grants=reach.grants, only=reach.layers)
+    return Enclosure(layers, lambda: reach.grants.marks() != marks)
+
+
+def _failed(station: Station[Any], exc: VidmodError) -> int:
+    """Say why it ends, and give its exit status."""
+    with contextlib.suppress(StationClosedError):
+        station.tell(Beat("failed", trouble=str(exc)))
+    return exc.exit_status
 
 
 if __name__ == "__main__":

@@ -93,6 +93,7 @@ class _Publisher:
         self._last[is_sound] = message.pts
         self._record(message)
         if self._writer is None or (self._starts and (is_sound or not message.key)):
+            self._beat.dropped += not is_sound
             return
         self._starts = False
         pts = message.pts - round(self._zero / TIME_BASE)
@@ -100,8 +101,10 @@ class _Publisher:
             self._writer.write(message.data, pts, is_sound=is_sound, key=message.key)
         except OutputError as exc:
             self._lose(str(exc))
+            self._beat.dropped += not is_sound
             return
         self._beat.packets += 1
+        self._beat.pictures += not is_sound
         self._backoff.succeeded()
 
     def _record(self, message: Leave) -> None:
@@ -162,6 +165,7 @@ class _Publisher:
             self._joins = True
             self._station.send(LEAVING, WantKey())
         for row in self._substitute.leave(now):
+            self._beat.covers += row.kind == "picture"
             self._write(Leave(row.kind == "sound", row.pts, row.key, row.data))
 
 

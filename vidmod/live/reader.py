@@ -14,7 +14,8 @@ from vidmod.errors import SourceUnreadableError
 from vidmod.live.backoff import Backoff
 from vidmod.live.messages import Beat, Heard, Lost, Picture, ReaderSettings, Sound, Source
 from vidmod.live.station import BEAT_SECONDS, Station
-from vidmod.media.network import Incoming, NetworkReader, StreamFacts, scheme_of
+from vidmod.media.network import Incoming, NetworkReader, StreamFacts
+from vidmod.media.places import scheme_of
 
 PACKETS, SEALED = "packets", "sealed"
 KINDS: dict[str, type] = {PACKETS: int, SEALED: int}  # nothing comes on them

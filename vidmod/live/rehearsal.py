@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+from vidmod.live.counts import Counts
 from vidmod.live.filter import sound_line
 from vidmod.live.gate import Gate
 from vidmod.live.hearing import Hearing
 from vidmod.live.messages import Begin, Sound
-from vidmod.live.pipe import Counts, PictureSource, Pipe, PipeSettings
+from vidmod.live.pipe import PictureSource, Pipe, PipeSettings
 from vidmod.live.rules import Rules
 from vidmod.media.live import TIME_BASE, PictureEncoder, Shape, silent_packet
 from vidmod.models import find, shipped
@@ -21,7 +22,7 @@ from vidmod.predictions import Detection, Predictions, Scores
 from vidmod.tracking import Tracking
 
 _RATE = Fraction(25)
-_PICTURES = 24
+_PICTURES = 16
 _SOUND = Sound("aac", 48_000, "stereo", b"")
 
 

@@ -45,7 +45,7 @@ from vidmod._version import __version__
 from vidmod.closing import Closing
 from vidmod.errors import OutputError, SignatureError, UsageError
 from vidmod.live.backoff import Backoff, wait_seconds
-from vidmod.live.events import HitBegan, HitEnded, Scribe, encode, fields
+from vidmod.live.events import HitBegan, HitBlocked, HitEnded, Scribe, encode, fields
 from vidmod.live.spool import Spool, Waiting
 from vidmod.live.state import Backlog
 from vidmod.urls import without_secrets
@@ -464,7 +464,7 @@ class Webhooks(Closing):
         for thread in self._threads:
             thread.start()
 
-    def post(self, event: HitBegan | HitEnded) -> bool:
+    def post(self, event: HitBegan | HitBlocked | HitEnded) -> bool:
         """Tell of a hit, once; the same event of the same hit again is ignored. Never waits.
 
         Returns:

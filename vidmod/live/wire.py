@@ -17,6 +17,8 @@ import msgspec
 _LENGTH = struct.Struct(">I")
 _MOST_BYTES = 32 << 20
 _AT_ONCE = 1 << 20
+# Bytes that may wait to be sent, if nobody says otherwise.
+MOST_WAITING = 16 << 20
 
 Received = TypeVar("Received")
 
@@ -34,7 +36,7 @@ class Wire(Generic[Received]):
         most_waiting: Bytes that may wait to be sent; see :meth:`send`.
     """
 
-    def __init__(self, end: socket.socket, kind: type[Received], *, most_waiting: int = 16 << 20) -> None:
+    def __init__(self, end: socket.socket, kind: type[Received], *, most_waiting: int = MOST_WAITING) -> None:
         end.setblocking(False)
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
             end.setsockopt(socket.SOL_SOCKET, option, _AT_ONCE)

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 import av
 from av.audio.stream import AudioStream
@@ -23,21 +22,10 @@ from av.container import InputContainer, OutputContainer
 from av.error import ExitError, FFmpegError
 from av.packet import Packet
 
-from vidmod.errors import OutputError, SourceUnreadableError, UsageError
+from vidmod.errors import OutputError, SourceUnreadableError
 from vidmod.media.live import AAC_SAMPLES, TIME_BASE, Shape, configure
-from vidmod.urls import without_secrets
+from vidmod.media.places import PROTOCOLS, is_file, output_format, scheme_of, told
 
-# What is read from where, and by which of FFmpeg's protocols; a playlist names others of the same kind only.
-_PROTOCOLS = {
-    "rtmp": "rtmp,tcp",
-    "rtmps": "rtmps,tls,tcp",
-    "http": "http,tcp,crypto",
-    "https": "https,tls,tcp,crypto",
-    "rtsp": "rtsp,rtp,tcp,udp",
-    "tcp": "tcp",
-    "udp": "udp",
-    "file": "file",
-}
 _FORMATS = "flv,live_flv,hls,mpegts,rtsp,mov,matroska,h264,hevc"
 # With less, FFmpeg has missed pictures that began a little after the sound.
 _PROBE_SECONDS = 3
@@ -112,7 +100,7 @@ class NetworkReader:
         microseconds = str(round(timeout_seconds * 1e6))
         options = {
             "format_whitelist": _FORMATS,
-            "protocol_whitelist": _PROTOCOLS[scheme],
+            "protocol_whitelist": PROTOCOLS[scheme],
             "analyzeduration": str(_PROBE_SECONDS * 1_000_000),
             "max_streams": "16",
         }
@@ -287,51 +275,6 @@ class NetworkWriter:
             raise OutputError(f"It is gone ({reason(exc)}).") from exc
 
 
-def scheme_of(url: str) -> str:
-    """The scheme of a source's URL; `file` for a path.
-
-    Raises:
-        UsageError: Nothing is read from such a URL.
-    """
-    scheme = urlsplit(url).scheme.lower() if "://" in url else "file"
-    if scheme not in _PROTOCOLS:
-        raise UsageError(f"Invalid source ({told(url)}). Use a file, or a URL of {', '.join(_PROTOCOLS)}.")
-    return scheme
-
-
-def output_format(url: str) -> tuple[str, dict[str, str]]:
-    """FFmpeg's muxer for an output's URL, and its options.
-
-    Raises:
-        UsageError: Nothing is written to such a URL.
-    """
-    scheme = urlsplit(url).scheme.lower() if "://" in url else ""
-    if scheme in ("rtmp", "rtmps"):
-        return "flv", {"flvflags": "no_duration_filesize"}
-    if scheme in ("tcp", "udp"):
-        return "mpegts", {"mpegts_flags": "resend_headers"}
-    suffix = url.rpartition(".")[2].lower()
-    known = {
-        "m3u8": ("hls", {"hls_time": "2", "hls_flags": "delete_segments+temp_file"}),
-        "ts": ("mpegts", {}),
-        "flv": ("flv", {}),
-        "mkv": ("matroska", {}),
-        "mp4": ("mp4", {"movflags": "frag_keyframe+empty_moov"}),
-    }
-    if scheme or suffix not in known:
-        raise UsageError(
-            f"Invalid output ({told(url)}). Use a URL of rtmp, rtmps, tcp or udp, or a file that ends in "
-            f".{', .'.join(known)}."
-        )
-    name, options = known[suffix]
-    return name, dict(options)
-
-
-def is_file(url: str) -> bool:
-    """Whether an output's URL is a path."""
-    return "://" not in url
-
-
 def _beside(path: str, number: int) -> str:
     """A name that is free, for what follows upon a file."""
     stem, dot, suffix = path.rpartition(".")
@@ -343,12 +286,6 @@ def _beside(path: str, number: int) -> str:
 def packet_seconds(sample_rate: int) -> float:
     """How long a packet of AAC sounds."""
     return AAC_SAMPLES / sample_rate
-
-
-def told(url: str) -> str:
-    """A URL for people, on one line and without secrets."""
-    shown = without_secrets(url)
-    return shown if shown.isprintable() else repr(shown)
 
 
 def reason(exc: Exception) -> str:
