@@ -193,6 +193,8 @@ def _steady(args: argparse.Namespace, folder: Path, film: Film) -> dict[str, Any
         "flow": flow(watched.frames, made_rig.log(), start, end),
         "offsets": [row for row in offsets(watched) if shown and row[0] >= shown[0].seconds],
         "cost": cost_of(usage, states, 0.0),
+        "times": usage.times,
+        "memory": usage.memory,
         "gone": watched.gone,
     }
 
