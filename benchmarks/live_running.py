@@ -21,7 +21,7 @@ from live_sources import LABELS, Film
 from tests.rtmp import ROOT, Nginx, Player, Publisher, sent
 
 COMMAND: Sequence[str] = (sys.executable, "-m", "vidmod", "live")
-_ROLE_MODULE = "vidmod.live.process"
+_ROLE_MODULE = "vidmod.live.processes.process"
 _MB = 1e6
 _ENDING_SECONDS = 10.0
 
@@ -99,7 +99,7 @@ class Live:
         return found
 
     def states(self) -> list[dict[str, Any]]:
-        """What it said of itself, line by line: the fields of `vidmod.live.state.LiveState`."""
+        """What it said of itself, line by line: the fields of `vidmod.live.telling.state.LiveState`."""
         rows = []
         for line in self._log.read_text("utf-8", "replace").splitlines():
             with contextlib.suppress(ValueError):

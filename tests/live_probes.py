@@ -1,7 +1,8 @@
 """What a process of a live filter tries once it is enclosed; see `test_live_enclosure`.
 
-`python -c CODE ROLE PROBE ARGUMENTS CARRIER PARENT` runs :func:`begin`, which does what `vidmod.live.process` does, but
-that a probe runs in place of the role's own work. What it saw is told to the parent as a beat's trouble, as JSON.
+`python -c CODE ROLE PROBE ARGUMENTS CARRIER PARENT` runs :func:`begin`, which does what `vidmod.live.processes.process`
+does, but that a probe runs in place of the role's own work. What it saw is told to the parent as a beat's trouble, as
+JSON.
 """
 # The calls of the system are the subject here, not paths.
 # ruff: noqa: PTH102, PTH104, PTH108, PTH123, PTH208, PTH211
@@ -24,9 +25,9 @@ import numpy as np
 
 from tests.enclosed import outcome
 from vidmod.containment import libc
-from vidmod.live import process
 from vidmod.live.messages import Beat, RecorderSettings
-from vidmod.live.station import Station
+from vidmod.live.processes import process
+from vidmod.live.processes.station import Station
 from vidmod.media.live import TIME_BASE, PictureDecoder, PictureEncoder, Shape
 
 

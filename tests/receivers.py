@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from vidmod.live.webhooks import Secret, verify
+from vidmod.live.telling.webhooks import Secret, verify
 
 KEY = b"0123456789abcdef0123456789abcdef"
 SECRET = Secret(KEY)

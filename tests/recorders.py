@@ -19,9 +19,9 @@ import av
 import msgspec
 import numpy as np
 
-from vidmod.live.launching import command, environment_of
 from vidmod.live.messages import Beat, Begin, Finish, Found, Leave, RecorderSettings, Sight, Sound, ToParent
-from vidmod.live.wire import Wire, WireClosedError, give
+from vidmod.live.processes.launching import command, environment_of
+from vidmod.live.processes.wire import Wire, WireClosedError, give
 from vidmod.media.live import TIME_BASE, PictureEncoder, Shape, silent_packet
 from vidmod.media.recording import plain_aac_config
 from vidmod.policy import Policy

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from vidmod.errors import UndecodableError
-from vidmod.live.hearing import Hearing
+from vidmod.live.filtering.hearing import Hearing
 from vidmod.live.messages import Sound
 from vidmod.media.aac import SoundRecoder, is_plain, unwrapped
 

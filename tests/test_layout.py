@@ -182,7 +182,7 @@ def test_judging_imports_no_decoder_and_no_runtime() -> None:
 
 
 def test_what_watches_live_processes_imports_no_decoder_and_no_runtime() -> None:
-    assert modules_loaded_by("live.supervisor", "av", "openvino", "onnxruntime") == []
+    assert modules_loaded_by("live.processes.supervisor", "av", "openvino", "onnxruntime") == []
 
 
 @pytest.mark.parametrize("module", ["pages.report", "pages.folders"])

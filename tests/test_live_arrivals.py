@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidmod.live.arrivals import Arrivals, Placed
+from vidmod.live.filtering.arrivals import Arrivals, Placed
 
 DELAY, STEP = 1.0, 1 / 30
 

@@ -21,14 +21,14 @@ from click.testing import CliRunner
 from tests.test_live_status import running as running_state
 from vidmod.cli import cli
 from vidmod.errors import ControlError, OutputError, UsageError, VidmodError
-from vidmod.live import control
-from vidmod.live.control import Commands, ControlServer, EmergencyCover, Order, Peer, send, socket_path
-from vidmod.live.state import LiveState
+from vidmod.live.telling import control
+from vidmod.live.telling.control import Commands, ControlServer, EmergencyCover, Order, Peer, send, socket_path
+from vidmod.live.telling.state import LiveState
 
 SERVE = """
 import sys, time
 from pathlib import Path
-from vidmod.live.control import ControlServer
+from vidmod.live.telling.control import ControlServer
 with ControlServer(Path(sys.argv[1]), lambda order, peer: {"command": order.command}) as server:
     print("ready", flush=True)
     while True:

@@ -22,8 +22,6 @@ from tests.enclosed import ROOT, SAMPLE, Needs
 from tests.networks import write_detector
 from vidmod.containment import LAYERS, Grants
 from vidmod.errors import UsageError
-from vidmod.live import rehearsal
-from vidmod.live.launching import command, environment_of
 from vidmod.live.messages import (
     AnalystSettings,
     Beat,
@@ -32,8 +30,10 @@ from vidmod.live.messages import (
     ReaderSettings,
     RecorderSettings,
 )
-from vidmod.live.reach import reach_of
-from vidmod.live.wire import Wire, WireClosedError, give
+from vidmod.live.processes import rehearsal
+from vidmod.live.processes.launching import command, environment_of
+from vidmod.live.processes.reach import reach_of
+from vidmod.live.processes.wire import Wire, WireClosedError, give
 from vidmod.models import find, shipped
 from vidmod.policy import Policy
 

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vidmod.errors import OutputError
-from vidmod.live import events
-from vidmod.live.events import EVENTS, Hit, HitBegan, HitEnded, Note, Scribe, encode
-from vidmod.live.writing import DescriptorSink, EventLog, FileSink, LineWriter
+from vidmod.live.telling import events
+from vidmod.live.telling.events import EVENTS, Hit, HitBegan, HitEnded, Note, Scribe, encode
+from vidmod.live.telling.writing import DescriptorSink, EventLog, FileSink, LineWriter
 from vidmod.urls import without_secrets
 
 JPEG = b"\xff\xd8\xff\xe0" + bytes(range(256))

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vidmod.live.gate import Decision, Gate
-from vidmod.live.rules import CoverAll, Rules
+from vidmod.live.filtering.gate import Decision, Gate
+from vidmod.live.filtering.rules import CoverAll, Rules
 from vidmod.policy import Category, Policy
 from vidmod.predictions import Box, Detection, Predictions, Scores
 from vidmod.targets import Targets

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vidmod.blurring import blurred
-from vidmod.live.events import MAX_LABELS, HitBegan, HitBlocked, HitEnded, Scribe
-from vidmod.live.hits import HitEvent, Hits
 from vidmod.live.messages import Found, Sight
+from vidmod.live.telling.events import MAX_LABELS, HitBegan, HitBlocked, HitEnded, Scribe
+from vidmod.live.telling.hits import HitEvent, Hits
 from vidmod.live.times import stream_seconds
 from vidmod.policy import Category, Live
 

@@ -14,8 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.test_live_status import running
 from vidmod.errors import OutputError, UsageError
-from vidmod.live.metrics import MetricsServer, parse_listen
-from vidmod.live.state import Backlog, LiveState, Queue
+from vidmod.live.telling.metrics import MetricsServer, parse_listen
+from vidmod.live.telling.state import Backlog, LiveState, Queue
 
 NAMES = {
     "vidmod_live_state_age_seconds": "gauge",
@@ -291,7 +291,7 @@ def test_a_failure_while_answering_ends_one_request_only(
     def fail(*_: Any) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr("vidmod.live.metrics.generate_latest", fail)
+    monkeypatch.setattr("vidmod.live.telling.metrics.generate_latest", fail)
     assert ask(server, "/metrics")[0].status == 500
     assert ask(server, "/healthz")[0].status == 200
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vidmod.live.overload import LEVELS, Overload
+from vidmod.live.filtering.overload import LEVELS, Overload
 
 STEP = 1 / 30
 

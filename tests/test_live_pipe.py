@@ -10,10 +10,10 @@ import av
 import numpy as np
 import pytest
 
-from vidmod.live.gate import Gate
-from vidmod.live.pipe import ArrivalNote, ChangeNote, CoverNote, Leaving, PictureSource, Pipe, PipeSettings
-from vidmod.live.rules import CoverAll, Rules
-from vidmod.live.sound import SoundLine
+from vidmod.live.filtering.gate import Gate
+from vidmod.live.filtering.pipe import ArrivalNote, ChangeNote, CoverNote, Leaving, PictureSource, Pipe, PipeSettings
+from vidmod.live.filtering.rules import CoverAll, Rules
+from vidmod.live.filtering.sound import SoundLine
 from vidmod.media.live import AAC_SAMPLES, TIME_BASE, PictureEncoder, Shape, silent_packet
 from vidmod.policy import Category, Policy
 from vidmod.predictions import Detection, Predictions, Scores

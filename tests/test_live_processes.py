@@ -18,7 +18,7 @@ import pytest
 
 from tests.networks import write_detector
 from vidmod.live.messages import AnalystSettings, FilterSettings, PublisherSettings, ReaderSettings
-from vidmod.live.supervisor import Supervisor
+from vidmod.live.processes.supervisor import Supervisor
 from vidmod.models import find
 from vidmod.policy import Policy
 

@@ -32,7 +32,6 @@ from tests.recorders import (
     sound_times,
 )
 from vidmod.errors import UsageError
-from vidmod.live.accounts import UNKNOWN_SHA256, predictions_of
 from vidmod.live.messages import (
     Found,
     FromReader,
@@ -44,8 +43,9 @@ from vidmod.live.messages import (
     Sound,
     Source,
 )
-from vidmod.live.pieces import Piece
-from vidmod.live.sealing import Sealer, recipients_of
+from vidmod.live.recording.accounts import UNKNOWN_SHA256, predictions_of
+from vidmod.live.recording.pieces import Piece
+from vidmod.live.recording.sealing import Sealer, recipients_of
 from vidmod.media.live import PictureEncoder, Shape
 from vidmod.timeline import Timeline
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vidmod.errors import PolicyError, UsageError
-from vidmod.live.rules import Rules
+from vidmod.live.filtering.rules import Rules
 from vidmod.policy import Policy
 from vidmod.predictions import Detection, Predictions, Scores
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from vidmod.live.serving import PolledServer
+from vidmod.live.telling.serving import PolledServer
 
 
 class Clock:

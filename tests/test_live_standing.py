@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from vidmod.live.counts import Counts
-from vidmod.live.covers import Covers
-from vidmod.live.events import CoverOff, CoverOn
 from vidmod.live.messages import Beat, Covering, ReaderSettings
+from vidmod.live.processes.supervisor import Watched
 from vidmod.live.settings import LiveSettings
-from vidmod.live.standing import Standing
-from vidmod.live.state import Backlog, LiveState
-from vidmod.live.supervisor import Watched
-from vidmod.live.tally import Side, Tally
+from vidmod.live.telling.covers import Covers
+from vidmod.live.telling.events import CoverOff, CoverOn
+from vidmod.live.telling.standing import Standing
+from vidmod.live.telling.state import Backlog, LiveState
+from vidmod.live.telling.tally import Side, Tally
 
 
 def beat(doing: str = "filtering", **counts: int) -> Beat:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidmod.live.events import Note, Scribe
-from vidmod.live.state import COVER_REASONS, Backlog, Health, LiveState, Queue, health
-from vidmod.live.status import StatusLine, choose_style, columns_of, status_line
-from vidmod.live.writing import LineWriter
+from vidmod.live.telling.events import Note, Scribe
+from vidmod.live.telling.state import COVER_REASONS, Backlog, Health, LiveState, Queue, health
+from vidmod.live.telling.status import StatusLine, choose_style, columns_of, status_line
+from vidmod.live.telling.writing import LineWriter
 
 
 def running(**changes: Any) -> LiveState:

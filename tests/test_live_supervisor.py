@@ -14,7 +14,7 @@ import pytest
 
 from tests.networks import write_detector
 from vidmod.live.messages import AnalystSettings, Beat, Finish, Loaded, PublisherSettings, ReaderSettings
-from vidmod.live.supervisor import Supervisor
+from vidmod.live.processes.supervisor import Supervisor
 
 Said = list[tuple[str, object]]
 

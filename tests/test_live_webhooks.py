@@ -26,10 +26,10 @@ import pytest
 from tests.receivers import FAILURES, KEY, REFUSALS, SECRET, Receiver, answering, half_failing, receiving
 from tests.test_live_events import JPEG, hit
 from vidmod.errors import OutputError, SignatureError, UsageError
-from vidmod.live import webhooks as webhooks_module
-from vidmod.live.events import HitBegan, HitEnded, encode
-from vidmod.live.spool import Spool
-from vidmod.live.webhooks import Delivery, Secret, Target, Webhooks, deliver, sign, verify
+from vidmod.live.telling import webhooks as webhooks_module
+from vidmod.live.telling.events import HitBegan, HitEnded, encode
+from vidmod.live.telling.spool import Spool
+from vidmod.live.telling.webhooks import Delivery, Secret, Target, Webhooks, deliver, sign, verify
 
 QUICK = Delivery(timeout_seconds=0.5, first_wait_seconds=0.005, longest_wait_seconds=0.05)
 NOW = 1_700_000_000
@@ -38,8 +38,8 @@ import sys, time
 from pathlib import Path
 from tests.receivers import SECRET
 from tests.test_live_events import hit
-from vidmod.live.events import HitBegan
-from vidmod.live.webhooks import Delivery, Target, Webhooks
+from vidmod.live.telling.events import HitBegan
+from vidmod.live.telling.webhooks import Delivery, Target, Webhooks
 settings = Delivery(timeout_seconds=0.5, first_wait_seconds=0.005, longest_wait_seconds=0.05)
 hooks = Webhooks("stage", [Target(sys.argv[1], SECRET)], Path(sys.argv[2]), settings=settings)
 first, count = int(sys.argv[3]), int(sys.argv[4])
@@ -529,7 +529,7 @@ def test_the_spool_is_private_and_holds_no_url(tmp_path: Path) -> None:
 def test_a_spool_is_used_by_one_process_only(tmp_path: Path) -> None:
     path = tmp_path / "spool"
     with Spool(path, ["a"]):
-        code = f"from pathlib import Path; from vidmod.live.spool import Spool; Spool(Path({str(path)!r}), ['a'])"
+        code = f"import pathlib; from vidmod.live.telling.spool import Spool; Spool(pathlib.Path({str(path)!r}), ['a'])"
         result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert "UsageError" in result.stderr
         assert "another live filter uses it" in result.stderr
@@ -591,7 +591,7 @@ def test_what_was_set_aside_comes_when_it_is_due(tmp_path: Path) -> None:
 
 
 def test_an_event_is_known_after_it_was_delivered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vidmod.live.spool._REMEMBERED", 3)
+    monkeypatch.setattr("vidmod.live.telling.spool._REMEMBERED", 3)
     with Spool(tmp_path / "spool", ["a"]) as spool:
         for number in range(1, 6):
             assert spool.add(str(number), lambda _: b"")

@@ -218,7 +218,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _listen(text: str) -> tuple[str, int]:
-    from vidmod.live.metrics import parse_listen
+    from vidmod.live.telling.metrics import parse_listen
 
     return parse_listen(text)
 
@@ -234,8 +234,8 @@ def live_control(name: str | None, command: str | None, seconds: float | None, a
     cover shows viewers the cover until uncover; uncover takes away only that, and none that the filter put there.
     NAME may be left out if only one runs. Without anything, those that run are listed.
     """
-    from vidmod.live import control
-    from vidmod.live.control import COMMANDS
+    from vidmod.live.telling import control
+    from vidmod.live.telling.control import COMMANDS
 
     if name in COMMANDS and command is None:
         name, command = None, name

@@ -27,19 +27,19 @@ from vidmod.errors import (
     UsageError,
     VidmodError,
 )
-from vidmod.live import news
-from vidmod.live.control import Commands, ControlServer, EmergencyCover, Order, Peer, marker_path, socket_path
-from vidmod.live.covers import Covers
-from vidmod.live.events import CoverOff, CoverOn, Started, Stopped
-from vidmod.live.hits import Hits
 from vidmod.live.messages import Arrived, Beat, Changed, Covering, Finish, Loaded, Sight, Unusable
-from vidmod.live.metrics import MetricsServer
+from vidmod.live.processes.supervisor import Supervisor
 from vidmod.live.roles import Roles
 from vidmod.live.settings import LiveSettings
-from vidmod.live.standing import Standing
-from vidmod.live.state import LiveState
-from vidmod.live.supervisor import Supervisor
-from vidmod.live.telling import Teller
+from vidmod.live.telling import news
+from vidmod.live.telling.control import Commands, ControlServer, EmergencyCover, Order, Peer, marker_path, socket_path
+from vidmod.live.telling.covers import Covers
+from vidmod.live.telling.events import CoverOff, CoverOn, Started, Stopped
+from vidmod.live.telling.hits import Hits
+from vidmod.live.telling.metrics import MetricsServer
+from vidmod.live.telling.standing import Standing
+from vidmod.live.telling.state import LiveState
+from vidmod.live.telling.teller import Teller
 from vidmod.live.times import stream_seconds
 from vidmod.media.places import scheme_of, told
 from vidmod.timeline import Json

@@ -141,7 +141,7 @@ class Sight(msgspec.Struct, tag="sight", array_like=True):
 
 
 class Covering(msgspec.Struct, tag="covering", array_like=True):
-    """From this picture on all is covered for this reason, of `vidmod.live.state.COVER_REASONS`; for none if empty."""
+    """From this picture on all is covered for this reason, of `COVER_REASONS` in `telling.state`; for none if empty."""
 
     reason: str
     pts: int

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vidmod.describing import thresholds_of
 from vidmod.errors import UsageError
+from vidmod.live.filtering.rules import Rules
 from vidmod.live.messages import (
     AnalystSettings,
     Begin,
@@ -16,8 +17,7 @@ from vidmod.live.messages import (
     ReaderSettings,
     RecorderSettings,
 )
-from vidmod.live.rules import Rules
-from vidmod.live.sealing import recipients_of
+from vidmod.live.recording.sealing import recipients_of
 from vidmod.live.settings import LiveSettings
 from vidmod.models import Manifest, find
 from vidmod.models.runtimes import select

@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from vidmod.errors import UsageError, choose
-from vidmod.live.control import socket_path
+from vidmod.live.telling.control import socket_path
 from vidmod.media.places import output_format, scheme_of
 from vidmod.policy import Policy
 from vidmod.settings import DEFAULT_MODELS

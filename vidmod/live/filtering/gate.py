@@ -1,0 +1,223 @@
+"""What of every frame may be seen. What nobody knows is covered.
+
+Frames come in order; some of them are looked at, and what was seen comes later. A frame leaves in clear, or with boxes,
+only if it was looked at itself or lies between two looks that are no further apart than is allowed; every other frame
+is covered whole. So is a frame between a look that saw a thing and one that did not: where it came in, and when, nobody
+knows. Nothing here waits, reads a clock or touches a picture.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+from vidmod.live.filtering.rules import Rules
+from vidmod.predictions import Box, Detection, Predictions
+from vidmod.tracking import FrameDetections, FrameRegions, Region, Tracker, Tracking
+
+# Frames are settled some at a time: to smooth a track costs the same for one as for several.
+_AT_A_TIME_SECONDS = 0.1
+_MOST_BEHIND_SECONDS = 2.0
+# What is found no further from a border than so many times its size came in there, or goes out.
+_NEAR_BORDER = 2.0
+# How far from its way it may have been, as a share of its size.
+_ASTRAY = 0.5
+
+Reason = Literal["clear", "boxes", "found", "unclear", "unseen"]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What of a frame is covered.
+
+    Attributes:
+        reason: `clear`, nothing; `boxes`, those; `found`, all of it, because of what was seen; `unclear`, all of it,
+            because the looks around it differ; `unseen`, all of it, because too little was looked at.
+    """
+
+    reason: Reason
+    boxes: tuple[Box, ...] = ()
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of it is covered."""
+        return self.reason in ("found", "unclear", "unseen")
+
+
+class Gate:
+    """Decides about frames, in order.
+
+    Args:
+        rules: What is covered.
+        tracking: How detections become boxes. Its look-ahead is not used: a frame gets what is known when it leaves.
+        size: Displayed width and height.
+        time_base: Seconds per unit of pts.
+        max_gap_seconds: Two looks no further apart than this speak for the frames between them.
+        reach_seconds: How long before it is first found, and after it is last found, a thing near the picture's border
+            may be partly in the picture. A detector knows a thing only when most of it is to be seen.
+    """
+
+    def __init__(
+        self,
+        rules: Rules,
+        tracking: Tracking,
+        *,
+        size: tuple[int, int],
+        time_base: Fraction,
+        max_gap_seconds: float,
+        reach_seconds: float = 1.0,
+    ) -> None:
+        self._rules, self._tracking = rules, tracking
+        self._size, self._time_base = size, time_base
+        self._max_gap = int(Fraction(max_gap_seconds) / time_base)
+        self._reach = round(reach_seconds / float(time_base))
+        self._most_behind = round(_MOST_BEHIND_SECONDS / float(time_base))
+        self._at_a_time = round(_AT_A_TIME_SECONDS / float(time_base))
+        self._begin()
+
+    def _begin(self) -> None:
+        self._tracker = Tracker(self._tracking, time_base=self._time_base, width=self._size[0], height=self._size[1])
+        # Frames after the newest look, [pts, end).
+        self._ahead: deque[tuple[int, int]] = deque()
+        self._dropped: int | None = None  # the last frame of which no look is taken any more
+        self._regions: dict[int, tuple[Region, ...]] = {}
+        # What was found at the newest look: all boxes, and those that are sure.
+        self._last_found: tuple[tuple[Box, ...], tuple[Box, ...]] = ((), ())
+        # Ways in and out of the picture, [start, end), and what they take.
+        self._ways: deque[tuple[int, int, Box]] = deque()
+        self._looks: deque[int] = deque()  # pts of looks, in order
+        self._tracks: dict[int, frozenset[int]] = {}  # which tracks a look saw
+        self._newest_look: tuple[int, int] | None = None
+        # Frames within these have been looked at, or lie between looks: [first, last] pts, in order.
+        self._known: deque[tuple[int, int]] = deque()
+        # When everything is covered, [start, end).
+        self._found: deque[tuple[int, int]] = deque()
+
+    def cut(self) -> None:
+        """What comes has nothing to do with what was: another source, or the same one after a gap."""
+        self._begin()
+
+    def frame(self, pts: int, end_pts: int) -> None:
+        """The next frame is there; it is shown in [pts, end_pts).
+
+        Raises:
+            ValueError: It does not come after the one before it.
+        """
+        if end_pts <= pts or (self._ahead and pts <= self._ahead[-1][0]):
+            raise ValueError(f"Invalid frame ({pts} to {end_pts}). Frames come in order, and last.")
+        self._ahead.append((pts, end_pts))
+
+    def look(self, pts: int, predictions: Predictions) -> None:
+        """What was seen in a frame; looks come in the order of their frames, and not all frames have one.
+
+        One that comes so late that its frame has long left is of no use, and left out.
+
+        Raises:
+            ValueError: There is no such frame after the last look.
+        """
+        if self._dropped is not None and pts <= self._dropped:
+            return
+        if not any(frame[0] == pts for frame in self._ahead):
+            raise ValueError(f"Invalid look ({pts}). There is no such frame after the last look.")
+        while self._ahead[0][0] < pts:
+            start, end = self._ahead.popleft()
+            self._settle(self._tracker.update(FrameDetections(start, end, None)))
+        start, end = self._ahead.popleft()
+        self._looks.append(start)
+        targets = self._rules.targets
+        found = targets.levelled(targets.boxes(predictions), self._tracking.high)
+        self._settle(self._tracker.update(FrameDetections(start, end, found)))
+        self._find_ways(start, end, found)
+        before = self._newest_look
+        near = before is not None and pts - before[0] <= self._max_gap
+        if not near or before is None:
+            self._known.append((pts, pts))
+        elif self._known:
+            self._known[-1] = (self._known[-1][0], pts)
+        else:  # the last frame that was known has left
+            self._known.append((before[0], pts))
+        holds = [row.hold_seconds for row in self._rules.cover_all if row.is_met(predictions)]
+        if holds:
+            # It may have begun right after the look before.
+            since = before[1] if near and before is not None else start
+            self._found.append((since, end + round(max(holds) / float(self._time_base))))
+        self._newest_look = (start, end)
+
+    def _find_ways(self, start: int, end: int, found: Sequence[Detection]) -> None:
+        """What is new near a border came in there; what is there no more went out."""
+        boxes = tuple(item.box for item in found)
+        sure = tuple(item.box for item in found if item.score >= self._tracking.high)
+        before, before_sure = self._last_found
+        for box in sure:
+            if not any(_is_about(box, other) for other in before) and (way := self._way(box)) is not None:
+                self._ways.append((start - self._reach, end, way))
+        for box in before_sure:
+            if not any(_is_about(box, other) for other in boxes) and (way := self._way(box)) is not None:
+                since = start if self._newest_look is None else self._newest_look[0]
+                self._ways.append((since, since + self._reach, way))
+        self._last_found = boxes, sure
+
+    def _way(self, box: Box) -> Box | None:
+        """All between a box and the borders near it; None if there is none."""
+        x1, y1, x2, y2 = box
+        (width, height), (across, down) = self._size, (x2 - x1, y2 - y1)
+        left, right = x1 <= across * _NEAR_BORDER, width - x2 <= across * _NEAR_BORDER
+        top, bottom = y1 <= down * _NEAR_BORDER, height - y2 <= down * _NEAR_BORDER
+        if not (left or right or top or bottom):
+            return None
+        return (
+            0.0 if left else max(0.0, x1 - across * _ASTRAY),
+            0.0 if top else max(0.0, y1 - down * _ASTRAY),
+            float(width) if right else min(float(width), x2 + across * _ASTRAY),
+            float(height) if bottom else min(float(height), y2 + down * _ASTRAY),
+        )
+
+    def decide(self, pts: int, end_pts: int) -> Decision:
+        """What of a frame is covered, now that it is to leave. Frames are asked about once, in order."""
+        while self._known and self._known[0][1] < pts:
+            self._known.popleft()
+        # A look at what left so long ago tells nothing of what comes.
+        while self._ahead and self._ahead[0][0] < pts - self._most_behind:
+            self._dropped = self._ahead.popleft()[0]
+        self._found = deque(span for span in self._found if span[1] > pts)
+        # Two looks that are known to speak for this frame, of which it may be one.
+        while len(self._looks) > 1 and self._looks[1] <= pts:
+            self._tracks.pop(self._looks.popleft(), None)
+        for first in [row for row in self._regions if row < pts]:
+            del self._regions[first]
+        self._ways = deque(row for row in self._ways if row[1] > pts)
+        if not self._known or not self._known[0][0] <= pts <= self._known[0][1]:
+            return Decision("unseen")
+        if any(start < end_pts and pts < end for start, end in self._found):
+            return Decision("found")
+        before = self._looks[0]
+        after = before if before == pts else self._looks[1]
+        if pts not in self._regions or after not in self._tracks:
+            self._settle(self._tracker.settle(max(after, min(pts + self._at_a_time, self._known[0][1]))))
+        regions = self._regions.pop(pts, None)
+        if regions is None or before not in self._tracks or after not in self._tracks:
+            return Decision("unseen")
+        certain = {region.track for region in regions if not region.beyond}
+        if before != after and (self._tracks[before] ^ self._tracks[after]) - certain:
+            return Decision("unclear")
+        boxes = [region.box for region in regions]
+        boxes += [box for start, end, box in self._ways if start < end_pts and pts < end]
+        return Decision("boxes", tuple(boxes)) if boxes else Decision("clear")
+
+    def _settle(self, frames: Sequence[FrameRegions]) -> None:
+        for frame in frames:
+            self._regions[frame.pts] = frame.regions
+            if frame.pts in self._looks:
+                self._tracks[frame.pts] = frozenset(region.track for region in frame.regions if region.seen)
+
+
+def _is_about(box: Box, other: Box) -> bool:
+    """Whether one is where the other is, or right beside it."""
+    return all(
+        abs((box[side] + box[side + 2]) - (other[side] + other[side + 2])) / 2
+        <= max(box[side + 2] - box[side], other[side + 2] - other[side])
+        for side in (0, 1)
+    )

@@ -1,0 +1,1 @@
+"""Files of what leaves and of what comes, piece by piece."""
