@@ -379,6 +379,7 @@ def test_what_cannot_begin_says_why(start: Start, made: Path, tmp_path: Path) ->
     cases: list[tuple[int, str, tuple[str | Path, ...]]] = [
         (2, "Invalid source (gopher://x/…)", ("gopher://x/y", out)),
         (2, "Invalid output", (film, tmp_path / "out.avi")),
+        (2, "sound.mp4: is there already", (film, made / "sound.mp4", *spot)),
         (4, "there is no such file", (made / "none.mp4", out, *spot)),
         (4, "sound.mp4: shows no pictures that vidmod decodes (audio)", (made / "sound.mp4", out, *spot)),
         (4, "notes.mp4: cannot be opened", (made / "notes.mp4", out, *spot, "--quiet")),

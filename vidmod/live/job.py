@@ -41,7 +41,7 @@ from vidmod.live.telling.standing import Standing
 from vidmod.live.telling.state import LiveState
 from vidmod.live.telling.teller import Teller
 from vidmod.live.times import stream_seconds
-from vidmod.media.places import scheme_of, told
+from vidmod.media.places import is_file, output_format, scheme_of, told
 from vidmod.timeline import Json
 
 DONE, FLAGGED, INTERRUPTED = 0, 3, 130
@@ -177,6 +177,9 @@ class Live(Closing):
         settings, source, server = self._settings, told(self._settings.source), told(self._settings.server)
         if "://" not in settings.source and not settings.wait and not Path(settings.source).exists():
             raise SourceNotFoundError(f"{source}: there is no such file. Check the path.")
+        is_playlist = output_format(settings.server)[0] == "hls"
+        if is_file(settings.server) and not is_playlist and Path(settings.server).exists():
+            raise UsageError(f"{server}: is there already, and stays as it is. Name another file, or remove it.")
         started = Started(
             source=source,
             server=server,
