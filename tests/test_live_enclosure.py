@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from fractions import Fraction
@@ -362,7 +364,8 @@ def test_what_each_may_reach(tmp_path: Path, model: str) -> None:
     assert tmp_path / "spot.onnx" in found["analyst"].readable
     assert SAMPLE in found["reader of a file"].readable
     for grants in found.values():
-        assert not {Path("/"), Path("/etc"), Path("/proc"), Path("/home"), Path.home()} & {*grants.readable}
+        # A checkout holds more than modules: its history, and what its owner has put there.
+        assert not {Path("/"), Path("/etc"), Path("/proc"), Path("/home"), Path.home(), ROOT} & {*grants.readable}
 
 
 def test_an_analyst_on_a_gpu_has_its_limits_only(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -374,6 +377,50 @@ def test_an_analyst_on_a_gpu_has_its_limits_only(model: str, monkeypatch: pytest
     monkeypatch.setattr(metadata, "version", lambda name: "1.31.1")
     assert layers("onnxruntime", "auto") == ("limits",)
     assert layers("openvino", "auto") is None
+
+
+# What every process of ours runs first, where it is found: a machine without one of the layers.
+ABSENT = """
+from vidmod.containment import enclosing
+def absent(_grants):
+    raise OSError("it is not in this kernel")
+enclosing._OPTIONAL["landlock"] = absent
+"""
+
+
+@pytest.mark.parametrize("is_absent", [True, False])
+def test_the_job_tells_once_of_each_process_what_is_missing(
+    is_absent: bool, tmp_path: Path, model: str, needs: Needs
+) -> None:
+    needs(*LAYERS)
+    runtime = tmp_path / "run"
+    runtime.mkdir(mode=0o700)
+    found = [str(ROOT)]
+    if is_absent:
+        (tmp_path / "sitecustomize.py").write_text(ABSENT, "utf-8")
+        found.insert(0, str(tmp_path))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(found), "XDG_RUNTIME_DIR": str(runtime)}
+    arguments = [str(SAMPLE), str(tmp_path / "out.ts"), "--models", model, "--labels", "BRIGHT", "--json-log"]
+    command = [sys.executable, "-P", "-m", "vidmod", "live", *arguments, "--events", str(tmp_path / "events")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            assert process.stderr is not None
+            messages: list[str] = []
+            for line in process.stderr:
+                row = json.loads(line)
+                messages += [row["message"]] if row["event"] == "note" else []
+                # The first picture has come, and a while after that: every process has long told its layers.
+                if row["event"] == "status" and row["state"]["frames_analysed"] > 20:
+                    break
+        finally:
+            process.terminate()
+            process.wait(30)
+    told = sorted(message for message in messages if "enclosed without" in message)
+    expected = [
+        f"The {role} is enclosed without landlock: see `vidmod doctor`."
+        for role in ("analyst", "filter", "publisher", "reader")
+    ]
+    assert told == (expected if is_absent else [])
 
 
 def test_a_grant_is_of_a_whole_path() -> None:

@@ -104,6 +104,7 @@ class Live(Closing):
         self._covers = Covers()
         self._troubles: dict[str, str] = {}
         self._models: list[Json] = []
+        self._missing: dict[str, str] = {}
         self._level = 0
         self._held: float | None = None
         self._snapshot_at = -math.inf
@@ -406,12 +407,21 @@ class Live(Closing):
     def _hear(self, role: str, message: object) -> None:
         if isinstance(message, Beat):
             self._standing.beat(role, message)
+            self._tell_exposed(role, message)
         elif role == "analyst" and isinstance(message, Loaded):
             if message.models != self._models:
                 self._models = message.models
                 self._teller.note(news.looks(message))
         elif role == "filter":
             self._hear_filter(message)
+
+    def _tell_exposed(self, role: str, beat: Beat) -> None:
+        """Say it once of each process if layers of its enclosure are not on this machine."""
+        missing = news.missing(beat.layers)
+        if beat.doing != "failed" and missing != self._missing.setdefault(role, ""):
+            self._missing[role] = missing
+            if missing:
+                self._teller.note(news.exposed(role, beat.layers))
 
     def _hear_filter(self, message: object) -> None:
         """What decodes a stranger's pictures is not believed what makes no sense."""

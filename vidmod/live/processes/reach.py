@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import vidmod
 from vidmod.containment import Grants, Limits, libraries, name_resolution
 from vidmod.live.messages import AnalystSettings, FilterSettings, PublisherSettings, ReaderSettings, RecorderSettings
 
@@ -135,7 +136,7 @@ def _networked(memory_bytes: int) -> Reach:
 
 def _own() -> tuple[Path, ...]:
     """Where this program's own modules and libraries are, and the system's."""
-    package = Path(__file__).parents[1]
+    package = Path(vidmod.__file__).parent
     # Beside the package in a checkout lie things that are no modules.
     is_checkout = package.parent.name not in ("site-packages", "dist-packages")
     return libraries(package if is_checkout and Path(entry) == package.parent else entry for entry in sys.path)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
+from vidmod.containment import LAYERS
 from vidmod.live.filtering.overload import LEVELS
 from vidmod.live.messages import Arrived, Changed, Loaded
 from vidmod.live.telling.control import Order, Peer
@@ -118,3 +120,13 @@ def looks(message: Loaded) -> str:
         for row in message.models
     ]
     return f"Looking with {', '.join(rows)}."
+
+
+def missing(layers: Sequence[str]) -> str:
+    """Which layers of containment a process does not have, by those of which it says that they hold."""
+    return ", ".join(name for name in LAYERS if name not in layers)
+
+
+def exposed(role: str, layers: Sequence[str]) -> str:
+    """That a process is not enclosed as it should be."""
+    return f"The {role} is enclosed without {missing(layers)}: see `vidmod doctor`."
