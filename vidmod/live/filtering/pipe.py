@@ -318,7 +318,8 @@ class Pipe:
         if not self._waiting or len(self._asked) >= _LOOKS_AHEAD:
             return None
         newest = self._waiting[-1]
-        apart = 1 / self._settings.min_analysis_fps if self._overload.level else 0.0
+        # Less by a picture: the next one would be too late.
+        apart = 1 / self._settings.min_analysis_fps - self._period if self._overload.level else 0.0
         if newest.pts <= self._last_asked or (newest.pts - self._last_asked) * TIME_BASE < apart:
             return None
         self._last_asked = newest.pts
