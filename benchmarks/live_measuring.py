@@ -1,8 +1,9 @@
 """What a player got from the live filter, held against what was sent and what is true of it.
 
 A frame that leaves is told by the bars that it carries (see `live_sources`). If they can be read, the film's truth says
-where the target is, and how much of that box is black in the picture that left is measured there. If they cannot, the
-frame is cover all over, or nobody knows what it is; red in it, which only the target has, is then the target.
+where the target is, and how much of that box is black in the picture that left is measured there. Where boxes cover the
+bars, the frame is told by its time between two that can be read, if these agree. If nothing tells, the frame is cover
+all over, or nobody knows what it is; red in it, which only the target has, is then the target.
 
 Two measures for each frame, so that neither is believed alone:
 
@@ -14,6 +15,7 @@ Two measures for each frame, so that neither is believed alone:
 from __future__ import annotations
 
 import bisect
+import dataclasses
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -50,6 +52,8 @@ _FEWEST_RED = 6
 _BLACK = 16
 # A whole cover is flat; encoding leaves that much.
 _FLAT = 4.0
+# Between two frames that can be read there are at most so many seconds of those that are told by their time.
+_MOST_DEDUCED_SECONDS = 4.0
 _LOUD, _QUIET_SECONDS = 0.1, 0.4
 # A frame that was sent and does not come back for so long does not come.
 _LONGEST_SECONDS = 30.0
@@ -64,7 +68,7 @@ class Shown:
     Attributes:
         time: When, on the clock of this machine.
         seconds: When it is shown, in the stream's time.
-        kind: `clear` if its number can be read, `cover` if it is cover all over.
+        kind: `clear` if it is known which frame it is, `cover` if it is cover all over.
         film, number: Which frame it is; None if that cannot be told.
         covered: Share of the target's true box that is black; None without a target.
         partly: Whether the target is only partly in its source's picture: on its way in or out.
@@ -126,6 +130,8 @@ class Watcher:
         self._sounds: AudioCodecContext | None = None
         self._times: dict[int, float] = {}
         self._quiet_since: float | None = None
+        self._last: Shown | None = None  # whose bars could be read
+        self._deduced: dict[int, Shown] = {}  # by place: what frames since then are, if the next one agrees
 
     def __enter__(self) -> Self:
         return self
@@ -161,7 +167,8 @@ class Watcher:
         self._pictures = cast("VideoCodecContext | None", found.get("picture"))
         self._sounds = cast("AudioCodecContext | None", found.get("sound"))
         self._times.clear()
-        self._quiet_since = None
+        self._quiet_since = self._last = None
+        self._deduced.clear()
 
     def _see(self, row: Record) -> None:
         if self._pictures is None:
@@ -205,15 +212,58 @@ class Watcher:
             flat = all(float(plane[::4, ::4].std()) < _FLAT for plane in planes)
             too_red = reds > max(_FEWEST_RED, self._least_red * _MOST_RED_UNKNOWN)
             leaks = f"{reds} samples of its colour, in a frame that nobody knows" if too_red and not flat else ""
-            return Shown(time, seconds, "cover" if flat else "unknown", leaks=leaks, connection=connection)
+            shown = Shown(time, seconds, "cover" if flat else "unknown", leaks=leaks, connection=connection)
+            if not flat:
+                self._deduce(shown, planes, reds)
+            return shown
         ident, number, place = found
         film = self._films[ident]
+        self._confirm(film, number, seconds)
         strip = strip_height(place[3])
         inner = luma[place[1] + strip : place[1] + place[3] - strip, place[0] : place[0] + place[2]]
         covered, leaks = self._judged(film, number, place, planes, reds)
         is_flash = bool(inner[::4, ::4].mean() >= FLASH_LUMA)
         partly = film.is_partly(number)
-        return Shown(time, seconds, "clear", ident, number, covered, leaks, partly, is_flash, connection)
+        self._last = Shown(time, seconds, "clear", ident, number, covered, leaks, partly, is_flash, connection)
+        return self._last
+
+    def _follower(self, film: Film, seconds: float) -> int:
+        """Which frame is shown then, if all has gone on since the last one that could be read."""
+        assert self._last is not None
+        assert self._last.number is not None
+        return (self._last.number + round((seconds - self._last.seconds) * film.plan.fps)) % film.plan.frames
+
+    def _deduce(self, shown: Shown, planes: Planes, reds: int) -> None:
+        """Tell by its time which frame it is that has its bars covered, until the next one is there to agree."""
+        last = self._last
+        if last is None or last.film is None or not 0 < shown.seconds - last.seconds <= _MOST_DEDUCED_SECONDS:
+            return
+        film = self._films[last.film]
+        number = self._follower(film, shown.seconds)
+        height, width = planes.luma.shape
+        place = fitted(film.plan.size, (width, height))
+        covered, leaks = self._judged(film, number, place, planes, reds)
+        if not reds:
+            leaks = ""  # its bars may be damaged, and so may be what is where the target should be
+        self._deduced[len(self.watched.frames)] = dataclasses.replace(
+            shown,
+            kind="clear",
+            film=last.film,
+            number=number,
+            covered=covered,
+            leaks=leaks or shown.leaks,
+            partly=film.is_partly(number),
+        )
+
+    def _confirm(self, film: Film, number: int, seconds: float) -> None:
+        """A frame can be read again: those before it were what they were taken for, if it is what follows them."""
+        last = self._last
+        is_same = last is not None and last.film == film.plan.ident
+        is_near = last is not None and 0 < seconds - last.seconds <= _MOST_DEDUCED_SECONDS
+        if self._deduced and is_same and is_near and number == self._follower(film, seconds):
+            for place, shown in self._deduced.items():
+                self.watched.frames[place] = shown
+        self._deduced.clear()
 
     def _told(self, luma: Bytes) -> tuple[int, int, tuple[int, int, int, int]] | None:
         """Which frame a picture is, and where in it: left, top, width and height."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -55,8 +55,19 @@ def row(kind: bytes, time: float, pts: int = 0, *, key: bool = False, data: byte
     return RECORD.pack(kind, time, pts, pts, key, len(data)) + data
 
 
-def played(film: Film, path: Path, covered: Covered, *, size: tuple[int, int] = SIZE, hidden: bool = False) -> Watched:
-    """What is measured of a film, coded as what leaves is; `covered` None covers all, `hidden` the bars."""
+def played(
+    film: Film,
+    path: Path,
+    covered: Covered,
+    *,
+    size: tuple[int, int] = SIZE,
+    hidden: Collection[int] = (),
+    late: float = 0.0,
+) -> Watched:
+    """What is measured of a film, coded as what leaves is.
+
+    `covered` None covers all; the bars of frames in `hidden` are covered, and so much later is what comes after them.
+    """
     rate = film.plan.fps
     encoder = PictureEncoder(Shape.like(size, Fraction(rate)))
     head = {"picture": {"codec": "h264", "extradata": encoder.parameter_sets.hex()}}
@@ -71,9 +82,10 @@ def played(film: Film, path: Path, covered: Covered, *, size: tuple[int, int] = 
             if boxes is None:
                 packets = encoder.cover(pts, key=number == 0)
             else:
-                packets = encoder.picture(frame, (*boxes, *(over if hidden else ())), pts, key=number == 0)
+                packets = encoder.picture(frame, (*boxes, *(over if number in hidden else ())), pts, key=number == 0)
+            shown = number / rate + (late if hidden and number > max(hidden) else 0)
             rows += [
-                row(PICTURE, BEGAN + number / rate + DELAY, round(number * 1000 / rate), key=item.key, data=item.data)
+                row(PICTURE, BEGAN + shown + DELAY, round(shown * 1000), key=item.key, data=item.data)
                 for item in packets
             ]
     path.write_bytes(b"".join(rows))
@@ -214,10 +226,29 @@ def test_cover_is_told_from_what_cannot_be_told(film: Film, tmp_path: Path) -> N
 
 
 def test_a_target_in_frames_that_nobody_knows_is_found_by_its_colour(film: Film, tmp_path: Path) -> None:
-    watched = played(film, tmp_path / "played", lambda _number, _box: (), hidden=True)
+    watched = played(film, tmp_path / "played", lambda _number, _box: (), hidden=range(film.plan.frames))
     assert {frame.kind for frame in watched.frames} == {"unknown"}
     leaking = {number for number, frame in enumerate(watched.frames) if frame.leaks}
     assert whole(film) <= leaking <= {number for number, box in enumerate(film.boxes) if box is not None}
+
+
+def test_frames_with_covered_bars_are_told_by_those_around_them(film: Film, tmp_path: Path) -> None:
+    chosen = sorted(whole(film))[:20]
+    hidden = range(chosen[0] - 5, chosen[-1] + 5)
+    bare = played(film, tmp_path / "bare", lambda _number, _box: (), hidden=hidden)
+    assert {frame.kind for frame in bare.frames} == {"clear"}
+    assert [frame.number for frame in bare.frames] == list(range(film.plan.frames))
+    assert {frame.number for frame in bare.frames if frame.leaks} >= set(chosen)
+    covered = played(film, tmp_path / "covered", lambda _n, box: () if box is None else (box,), hidden=hidden)
+    assert not any(frame.leaks for frame in covered.frames)
+    assert [frame.has_target for frame in covered.frames] == [box is not None for box in film.boxes]
+
+
+def test_frames_whose_neighbours_do_not_agree_are_not_told(film: Film, tmp_path: Path) -> None:
+    """Something happened meanwhile."""
+    hidden = range(60, 80)
+    watched = played(film, tmp_path / "played", lambda _number, _box: (), hidden=hidden, late=0.5)
+    assert [number for number, frame in enumerate(watched.frames) if frame.kind == "unknown"] == list(hidden)
 
 
 def test_a_target_that_is_left_over_in_a_frame_without_it_is_found(film: Film, tmp_path: Path) -> None:

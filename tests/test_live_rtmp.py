@@ -163,12 +163,22 @@ def test_a_stream_goes_through_as_it_was(films: Path, folder: Path) -> None:
 def test_the_target_is_never_seen(film: Film, folder: Path) -> None:
     with rig(folder, [film], options=covering("--delay", str(DELAY))) as run:
         run.wait_for_clear(STARTING_SECONDS)
-        run.wait(34)
+        run.wait(32)
     found = safety(run.watched().frames, run.log(), [film])
-    assert found.frames > 30 * FPS
+    assert found.frames > 28 * FPS
     assert found.sent_targets > 10 * FPS
     assert found.clear_others > 2 * FPS
     assert not found.leaks, told(found.leaks)
+
+
+def test_what_is_not_to_be_covered_is_seen(film: Film, folder: Path) -> None:
+    """The same, but for what is looked for: without it the tests around this one would show nothing."""
+    with rig(folder, [film], options=["--labels", "FEET_EXPOSED"]) as run:
+        run.wait_for_clear(STARTING_SECONDS)
+        run.wait(8)
+    found = safety(run.watched().frames, run.log(), [film])
+    assert len(found.leaks) > FPS
+    assert len(found.leaks) == found.targets
 
 
 def test_the_target_is_never_seen_whatever_breaks(film: Film, folder: Path) -> None:
