@@ -174,6 +174,25 @@ def test_what_comes_in_at_a_border_was_there_before_it_was_known() -> None:
     assert decisions[10].reason == "boxes"
 
 
+def test_what_is_unsure_while_it_comes_in_leaves_no_hole() -> None:
+    # Found by its chin, then hardly and by another part, and then for sure: it is one thing that comes from above.
+    def head(t: int) -> tuple[float, float, float, float]:
+        return (300.0, -120.0 + 3 * t, 400.0, 3.0 * t)
+
+    looks: dict[int, Predictions] = dict.fromkeys(range(0, 81, 4), NOTHING)
+    for t in range(16, 81, 4):
+        x1, _, x2, y2 = head(t)
+        part = (x1 + 20, 0.0, x2 - 20, y2) if t < 20 else (x1 - 30, 0.0, x2 - 60, y2 - 10) if t < 28 else head(t)
+        looks[t] = seen(part, score=0.9 if t < 20 or t >= 28 else 0.26)
+    decisions = run(looks, 81, ahead=30, late=3)
+    for number in range(3, 60):
+        x1, y1, x2, y2 = head(number)
+        boxes = decisions[number].boxes
+        assert decisions[number].whole or any(
+            box[0] <= x1 and box[1] <= max(0, y1) and box[2] >= x2 and box[3] >= y2 for box in boxes
+        ), number
+
+
 def test_what_goes_out_at_a_border_is_there_after_it_was_known() -> None:
     def body(t: int) -> tuple[float, float, float, float]:
         return (440.0 + 5 * t, 100.0, 540.0 + 5 * t, 300.0)

@@ -18,8 +18,8 @@ _MOST_APART_SECONDS = 10.0
 # Clocks of two machines differ by some 50 parts in a million; the delay follows no faster than nobody sees.
 _MOST_SLEW = 5e-4
 _SMOOTHING_SECONDS = 20.0
-_SETTLING_SECONDS = 2.0
-_BURST_SECONDS = 0.25
+_SETTLING_SECONDS = 4.0
+_BURST_SECONDS, _BURST_JITTER = 3.0, 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class Arrivals:
     def _follow(self, time: float, now: float) -> None:
         """Let the delay follow the source's clock: at once to what comes soonest at first, then slowly."""
         assert self._anchor is not None
-        if now - self._since < _BURST_SECONDS and now - time < self._anchor:
+        if now - self._since < _BURST_SECONDS and now - time < self._anchor - _BURST_JITTER:
             # What a connection begins with may have waited somewhere, all of it, and comes in one burst.
             self._anchor, self._error = now - time, 0.0
             return

@@ -47,6 +47,25 @@ class Decision:
         return self.reason in ("found", "unclear", "unseen")
 
 
+@dataclass(slots=True)
+class _Thing:
+    """What is found look after look in about the same place.
+
+    Attributes:
+        box: Where it was last, however unsure.
+        sure: Where it was last for sure, if it ever was.
+        first, last: When it was found first, and last, however unsure.
+        last_sure: When it was found last for sure, if it ever was.
+    """
+
+    box: Box
+    sure: Box
+    first: int
+    last: int
+    last_sure: int
+    is_sure: bool = False
+
+
 class Gate:
     """Decides about frames, in order.
 
@@ -84,8 +103,7 @@ class Gate:
         self._ahead: deque[tuple[int, int]] = deque()
         self._dropped: int | None = None  # the last frame of which no look is taken any more
         self._regions: dict[int, tuple[Region, ...]] = {}
-        # What was found at the newest look: all boxes, and those that are sure.
-        self._last_found: tuple[tuple[Box, ...], tuple[Box, ...]] = ((), ())
+        self._things: list[_Thing] = []  # of the newest look
         # Ways in and out of the picture, [start, end), and what they take.
         self._ways: deque[tuple[int, int, Box]] = deque()
         self._looks: deque[int] = deque()  # pts of looks, in order
@@ -130,7 +148,7 @@ class Gate:
         targets = self._rules.targets
         found = targets.levelled(targets.boxes(predictions), self._tracking.high)
         self._settle(self._tracker.update(FrameDetections(start, end, found)))
-        self._find_ways(start, end, found)
+        self._follow_things(start, end, found)
         before = self._newest_look
         near = before is not None and pts - before[0] <= self._max_gap
         if not near or before is None:
@@ -146,19 +164,39 @@ class Gate:
             self._found.append((since, end + round(max(holds) / float(self._time_base))))
         self._newest_look = (start, end)
 
-    def _find_ways(self, start: int, end: int, found: Sequence[Detection]) -> None:
+    def _follow_things(self, start: int, end: int, found: Sequence[Detection]) -> None:
         """What is new near a border came in there; what is there no more went out."""
-        boxes = tuple(item.box for item in found)
-        sure = tuple(item.box for item in found if item.score >= self._tracking.high)
-        before, before_sure = self._last_found
-        for box in sure:
-            if not any(_is_about(box, other) for other in before) and (way := self._way(box)) is not None:
-                self._ways.append((start - self._reach, end, way))
-        for box in before_sure:
-            if not any(_is_about(box, other) for other in boxes) and (way := self._way(box)) is not None:
-                since = start if self._newest_look is None else self._newest_look[0]
-                self._ways.append((since, since + self._reach, way))
-        self._last_found = boxes, sure
+        gone, here = self._things, list[_Thing]()
+        for item in sorted(found, key=lambda one: -one.score):
+            if any(_is_about(item.box, thing.box) for thing in here):
+                continue  # the same thing by another name
+            thing = next((one for one in gone if _is_about(item.box, one.box)), None)
+            if thing is None:
+                thing = _Thing(item.box, item.box, start, start, start)
+            else:
+                gone.remove(thing)
+            here.append(thing)
+            if item.score < self._tracking.high:
+                if thing.is_sure:  # the tracker may take it for another one, and lose it
+                    self._cover_way(thing.last, end, item.box, thing.sure)
+            elif not thing.is_sure:
+                thing.is_sure = True
+                self._cover_way(thing.first - self._reach, end, thing.box, item.box)
+                thing.sure, thing.last_sure = item.box, start
+            else:
+                if thing.last_sure != thing.last:
+                    self._cover_way(thing.last_sure, end, item.box)
+                thing.sure, thing.last_sure = item.box, start
+            thing.box, thing.last = item.box, start
+        for thing in gone:
+            if thing.is_sure:
+                self._cover_way(thing.last, thing.last + self._reach, thing.box, thing.sure)
+        self._things = here
+
+    def _cover_way(self, start: int, end: int, *boxes: Box) -> None:
+        for way in map(self._way, boxes):
+            if way is not None:
+                self._ways.append((start, end, way))
 
     def _way(self, box: Box) -> Box | None:
         """All between a box and the borders near it; None if there is none."""
