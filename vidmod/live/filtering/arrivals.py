@@ -15,6 +15,8 @@ _LATEST = 0.5
 _EARLIEST_SECONDS = 0.5
 # Two frames of a source are never further apart than this.
 _MOST_APART_SECONDS = 10.0
+# Two frames that leave are never closer together than this.
+_CLOSEST_SECONDS = 0.004
 # Clocks of two machines differ by some 50 parts in a million; the delay follows no faster than nobody sees.
 _MOST_SLEW = 5e-4
 _SMOOTHING_SECONDS = 20.0
@@ -65,17 +67,22 @@ class Arrivals:
             now: When it came.
 
         Returns:
-            None for one that is not to be shown: it would leave no later than the one before it.
+            None for one that is not to be shown: it would leave with the one before it, or sooner.
         """
+        is_shown = True
         if self._is_elsewhere(time, now):
             self._is_cut = True
             self._anchor, self._error, self._usual, self._since = now - time, 0.0, None, now
+        elif self._is_of_a_burst(time, now):
+            # All of it waited somewhere: the last of it is what is new, and what it leaves out is a cut.
+            self._anchor, self._error = now - time, 0.0
+            self._is_cut, is_shown = True, False
         else:
             self._follow(time, now)
         assert self._anchor is not None
         self._last_time, self._last_now = time, now
         due = time + self._anchor + self._delay
-        if due <= self._last_due:
+        if not is_shown or due < self._last_due + _CLOSEST_SECONDS:
             return None
         self._last_due = due
         is_cut, self._is_cut = self._is_cut, False
@@ -97,13 +104,15 @@ class Arrivals:
             return True
         return not -_EARLIEST_SECONDS <= now - time - self._anchor <= self._latest
 
+    def _is_of_a_burst(self, time: float, now: float) -> bool:
+        """Whether it comes sooner than what a connection began with."""
+        return self._anchor is not None and (
+            now - self._since < _BURST_SECONDS and now - time < self._anchor - _BURST_JITTER
+        )
+
     def _follow(self, time: float, now: float) -> None:
-        """Let the delay follow the source's clock: at once to what comes soonest at first, then slowly."""
+        """Let the delay follow the source's clock, slowly."""
         assert self._anchor is not None
-        if now - self._since < _BURST_SECONDS and now - time < self._anchor - _BURST_JITTER:
-            # What a connection begins with may have waited somewhere, all of it, and comes in one burst.
-            self._anchor, self._error = now - time, 0.0
-            return
         passed = max(0.0, now - self._last_now)
         share = min(1.0, passed / (_SETTLING_SECONDS if self._usual is None else _SMOOTHING_SECONDS))
         self._error += (now - time - self._anchor - self._error) * share
