@@ -111,6 +111,21 @@ class TestOwnModels:
             assert model.predict([]) == []
         assert together == alone
 
+    def test_one_at_a_time_gives_the_same_scores_and_runs_no_more(self, tmp_path: Path) -> None:
+        rng = np.random.default_rng(2)
+        manifest = find(str(write_classifier(tmp_path)))
+        with Model.load(manifest) as usual, Model.load(manifest, batch=1) as single:
+            ran: list[int] = []
+            infer = single._session.infer
+            single._session.infer = lambda images: ran.append(len(images)) or infer(images)  # type: ignore
+            frames = [Frame.from_ndarray(rng.integers(0, 255, (16, 16, 3), np.uint8)) for _ in range(3)]
+            inputs = [prepare(frame, manifest.preparation) for frame in frames]
+            for one, other in zip(single.predict(inputs), usual.predict(inputs), strict=True):
+                assert one.scores[0].labels == pytest.approx(other.scores[0].labels, abs=1e-3)
+        assert ran == [1, 1, 1]
+        with pytest.raises(UsageError, match="Invalid batch"):
+            Model.load(manifest, batch=1_000_000)
+
     def test_a_closed_model_refuses(self, tmp_path: Path) -> None:
         model = Model.load(find(str(write_classifier(tmp_path))))
         model.close()

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidmod.closing import Closing
+from vidmod.errors import UsageError
 from vidmod.models.decoding import decode
 from vidmod.models.images import ModelInput
 from vidmod.models.manifest import Manifest
@@ -24,8 +25,9 @@ class Model(Closing):
     :func:`vidmod.models.preprocessing.prepare`.
     """
 
-    def __init__(self, manifest: Manifest, weights: Weights, session: Session) -> None:
+    def __init__(self, manifest: Manifest, weights: Weights, session: Session, batch: int | None = None) -> None:
         self.manifest = manifest
+        self._size = manifest.batch.best if batch is None else batch
         self.weights = weights
         self._session = session
         self.info = session.info
@@ -42,20 +44,26 @@ class Model(Closing):
         precision: str = "auto",
         weights: Mapping[str, Path] | None = None,
         notify: Callable[[str], None] | None = None,
+        batch: int | None = None,
     ) -> Model:
         """Find or pull the weights, and compile them.
 
         Args:
             weights: Model name to a file that is to be used instead.
             notify: Told when weights have to be pulled.
+            batch: Pictures that the network runs at once; None for the manifest's best. Where pictures come one by one,
+                more than one of them would be empty.
 
         Raises:
-            WeightsError, RuntimeUnavailableError, UsageError: See `obtain` and `select`.
+            WeightsError, RuntimeUnavailableError, UsageError: See `obtain` and `select`; or the manifest does not allow
+                that batch.
         """
+        if batch is not None and not manifest.batch.min <= batch <= manifest.batch.max:
+            raise UsageError(f"Invalid batch ({batch}) for {manifest.name}. Use {manifest.batch.min} or more.")
         chosen = select(runtime, device)
         found = obtain(manifest, weights, notify)
         request = SessionRequest(found.path, manifest.input, manifest.output, device, precision)
-        return cls(manifest, found, chosen.open(request))
+        return cls(manifest, found, chosen.open(request), batch)
 
     @property
     def name(self) -> str:
@@ -71,7 +79,7 @@ class Model(Closing):
         Raises:
             InferenceError: The network failed.
         """
-        size = self.manifest.batch.best
+        size = self._size
         chunks = (inputs[start : start + size] for start in range(0, len(inputs), size))
         return [prediction for chunk in chunks for prediction in self._predict_batch(chunk, size)]
 

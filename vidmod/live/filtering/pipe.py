@@ -186,7 +186,8 @@ class Pipe:
         self._shape = shape
         self._encoder = self._usual = PictureEncoder(shape, threads=settings.encoder_threads)
         self._hurried: PictureEncoder | None = None
-        self._overload = Overload()
+        # Less by a picture: the next one would be too late.
+        self._overload = Overload(max(0.0, 1 / settings.min_analysis_fps - self._period))
         self._sound = sound
         self._decoder: PictureDecoder | None = None
         self._needs_key = True
@@ -318,8 +319,7 @@ class Pipe:
         if not self._waiting or len(self._asked) >= _LOOKS_AHEAD:
             return None
         newest = self._waiting[-1]
-        apart = 1 / self._settings.min_analysis_fps if self._overload.level else 0.0
-        if newest.pts <= self._last_asked or (newest.pts - self._last_asked) * TIME_BASE < apart:
+        if newest.pts <= self._last_asked or (newest.pts - self._last_asked) * TIME_BASE < self._overload.apart:
             return None
         self._last_asked = newest.pts
         try:

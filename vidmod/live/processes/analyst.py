@@ -21,13 +21,14 @@ def run(station: Station[AnalystSettings], settings: AnalystSettings) -> None:
     weights = {name: Path(path) for name, path in settings.weights.items()}
     models = [
         Model.load(
-            find(name),
+            manifest,
             runtime=settings.runtime,
             device=settings.device,
             precision=settings.precision,
             weights=weights,
+            batch=manifest.batch.min,
         )
-        for name in settings.models
+        for manifest in map(find, settings.models)
     ]
     station.tell(Loaded([model_json(model) for model in models]))
     beat = Beat("looking")
