@@ -65,6 +65,7 @@ class Cost:
         memory: Role to megabytes (10^6 bytes) at the end.
         total: Of all of the filter's own, at the end.
         slope: Of that, in megabytes an hour.
+        slopes: Role to the same.
         cpu: Role to cores that it kept busy.
         analysed: Pictures a second; None if it did not say.
     """
@@ -72,6 +73,7 @@ class Cost:
     memory: dict[str, float]
     total: float
     slope: float
+    slopes: dict[str, float]
     cpu: dict[str, float]
     analysed: float | None
 
@@ -84,6 +86,9 @@ def cost_of(usage: Usage, states: Sequence[dict[str, Any]], warm_up: float) -> C
         memory={role: rows[-1] for role, rows in usage.memory.items()},
         total=own[-1] if own else 0.0,
         slope=slope(usage.times[since:], own[since:]) * _SECONDS_AN_HOUR,
+        slopes={
+            role: slope(usage.times[since:], rows[since:]) * _SECONDS_AN_HOUR for role, rows in usage.memory.items()
+        },
         cpu={role: spent / max(usage.seconds, 1e-9) for role, spent in usage.cpu.items()},
         analysed=analysed_fps(states, warm_up),
     )
@@ -345,7 +350,7 @@ def long(args: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
     watched, cost = measured(made_rig), cost_of(usage, states, min(args.warm_up, usage.seconds / 2))
     late = offsets(watched)
     drift = slope([time for time, _ in late], [offset for _, offset in late]) * _SECONDS_AN_HOUR * 1000
-    print(table(["process", "MB at the end", "cores"], _costs(cost)))
+    print(table(["process", "MB at the end", "MB an hour", "cores"], _costs(cost)))
     print(
         f"\n{usage.seconds / _SECONDS_AN_HOUR:.2f} hours at {args.size[0]}x{args.size[1]}, {len(late)} flashes. "
         f"Memory {cost.total:.0f} MB, {cost.slope:+.2f} MB an hour; wanted at most {MOST_SLOPE:g}: "
@@ -357,7 +362,7 @@ def long(args: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
 
 def _costs(cost: Cost) -> Iterator[list[str]]:
     for role, megabytes in cost.memory.items():
-        yield [role, f"{megabytes:.1f}", f"{cost.cpu.get(role, 0.0):.3f}"]
+        yield [role, f"{megabytes:.1f}", f"{cost.slopes[role]:+.2f}", f"{cost.cpu.get(role, 0.0):.3f}"]
 
 
 # -- what they share -----------------------------------------------------------------------------------------
@@ -401,7 +406,9 @@ def _parser() -> argparse.ArgumentParser:
     every.add_argument("--fps", type=int, default=30, help="of the source (default: 30)")
     every.add_argument("--seed", type=int, default=0, help="of films and faults (default: 0)")
     every.add_argument("--delay", type=float, default=1.0, help="of the filter, in seconds (default: 1.0)")
-    every.add_argument("--warm-up", type=float, default=20.0, help="seconds that are not counted (default: 20)")
+    every.add_argument(
+        "--warm-up", type=float, default=20.0, help="seconds that are not counted (default: 20, long: 600)"
+    )
     every.add_argument("--film-seconds", type=int, default=64, help="length of films, which 8 divides (default: 64)")
     every.add_argument("--application", choices=("in", "strict"), default="in", help="of the source's server")
     every.add_argument("--command", help="what is run instead of vidmod live, with the same arguments")
@@ -430,6 +437,7 @@ def _parser() -> argparse.ArgumentParser:
 
     row = kinds.add_parser("long", parents=[every], help="hours of it")
     row.add_argument("--hours", type=float, default=2.0, help="default: 2")
+    row.set_defaults(warm_up=600.0)
     row.add_argument("--size", type=_size, default=(640, 360), help="default: 640x360")
     return parser
 
