@@ -77,8 +77,6 @@ class Station(Generic[Settings]):
         if now - self._beaten < BEAT_SECONDS:
             return
         self._beaten = now
-        if self._enclosure is not None:
-            beat.layers = self._enclosure.layers
         self.tell(beat)
         # Such as the addresses of name servers, of another network than that in which it began.
         if beat.trouble and self._enclosure is not None and self._enclosure.is_outdated():
@@ -90,6 +88,8 @@ class Station(Generic[Settings]):
         Raises:
             StationClosedError: There is nobody to hear it.
         """
+        if isinstance(message, Beat) and self._enclosure is not None:
+            message.layers = self._enclosure.layers
         try:
             self._parent.send(message)
         except WireClosedError as exc:
