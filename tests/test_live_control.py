@@ -416,6 +416,14 @@ def test_a_marker_that_cannot_be_written_still_covers(tmp_path: Path) -> None:
     cover = EmergencyCover(tmp_path / "no" / "stage.cover")
     assert cover.cover() is False
     assert cover.active
+    state = {"fps_in": 29.97002, "shadow": False, "queues": {"clean": {"depth": 0}}, "hits": {}, "delay_seconds": None}
+    assert control.describe({"state": state})[1:] == [
+        "fps in: 29.97",
+        "shadow: no",
+        "queues: clean depth 0",
+        "hits: -",
+        "delay seconds: -",
+    ]
     assert "cannot be kept on disk" in "\n".join(control.describe({"emergency": True, "survives_restart": False}))
 
 
@@ -436,7 +444,7 @@ def test_the_command_steers_the_only_filter_without_a_name(start: Callable[..., 
         "emergency cover: on, for 90 s\ncovered by the filter itself: hit\n"
     )
     output, _ = run("stage")
-    assert "fps_analysed: 8.23" in output.splitlines()
+    assert "fps analysed: 8.23" in output.splitlines()
     assert json.loads(run("stage", "status", "--json")[0])["state"]["name"] == "stage"
     run("stop")
     assert live.stopped == 1

@@ -402,8 +402,25 @@ def describe(answer: dict[str, Any]) -> list[str]:
         lines.append("This cannot be kept on disk: a filter that is started again will not know it.")
     state = answer.get("state")
     if isinstance(state, dict):
-        lines += [f"{name}: {value}" for name, value in state.items()]
+        lines += [f"{name.replace('_', ' ')}: {_told(value)}" for name, value in state.items()]
     return [line if line.isprintable() else repr(line) for line in lines]
+
+
+def _told(value: Any) -> str:
+    """A value of a state for people."""
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:.2f}"
+        case dict():
+            return ", ".join(f"{name} {_told(item)}" for name, item in value.items()) or "-"
+        case list():
+            return ", ".join(map(_told, value)) or "-"
+        case _:
+            return str(value)
 
 
 def _line(**values: Any) -> bytes:
