@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import struct
@@ -58,9 +59,14 @@ SENT = struct.Struct("<dII")
 
 def missing() -> str | None:
     """Why there can be no server here; None if there can."""
-    if subprocess.run(["sh", "-c", "command -v nginx"], capture_output=True, check=False).returncode:
+    if _program() is None:
         return "nginx is not installed"
     return None if _module() is not None else "nginx's RTMP module (libnginx-mod-rtmp) is not installed"
+
+
+def _program() -> str | None:
+    # On Debian it is where only root looks.
+    return shutil.which("nginx", path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"]))
 
 
 def _module() -> Path | None:
@@ -148,9 +154,10 @@ class Nginx(Running):
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self.folder, self.port = folder, free_port()
-        module = _module()
-        if module is None:
+        module, program = _module(), _program()
+        if module is None or program is None:
             raise RuntimeError(missing())
+        self._program = program
         folder.mkdir(parents=True, exist_ok=True)
         text = _CONFIGURATION.format(module=module, folder=folder, port=self.port)
         (folder / "nginx.conf").write_text(text, "utf-8")
@@ -158,7 +165,7 @@ class Nginx(Running):
     def command(self) -> list[str]:
         """What is started."""
         log = self.folder / "error.log"
-        return ["nginx", "-p", str(self.folder), "-e", str(log), "-c", str(self.folder / "nginx.conf")]
+        return [self._program, "-p", str(self.folder), "-e", str(log), "-c", str(self.folder / "nginx.conf")]
 
     def url(self, application: str, name: str = "live") -> str:
         """Of a stream."""
