@@ -401,3 +401,20 @@ def test_pictures_of_every_kind_are_covered(name: str) -> None:
                 levels = picture.to_ndarray(format="gray")
                 assert levels[62:118, 102:198].max() < 60
                 assert levels[130:, :].min() > 180
+
+
+def test_a_slow_source_has_key_pictures_as_often() -> None:
+    pipe = piped()
+    source, packets = coded(90)
+    pipe.begin(source)
+    keys: list[float] = []
+    for step in range(180):  # of 30 a second every third comes: ten a second
+        now = 100.0 + step / RATE
+        if step % 3 == 0:
+            number = step // 3
+            pipe.picture(packets[number], step * 3000, step * 3000, key=number in (0, 60), now=now)
+        keys += [float(row.pts * TIME_BASE) for row in pipe.leave(now) if row.key]
+    gaps = np.diff(keys)
+    assert len(gaps) >= 2
+    # A picture of the source later, at most; counted by pictures it were six seconds.
+    assert gaps.max() < 2.2

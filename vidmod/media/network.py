@@ -102,6 +102,8 @@ class NetworkReader:
             "format_whitelist": _FORMATS,
             "protocol_whitelist": PROTOCOLS[scheme],
             "analyzeduration": str(_PROBE_SECONDS * 1_000_000),
+            # A rate is taken as it is claimed: to count pictures would take seconds of each connection.
+            "fpsprobesize": "0",
             "max_streams": "16",
         }
         if scheme != "file":

@@ -22,7 +22,7 @@ from vidmod.live.filtering.gate import Decision, Gate
 from vidmod.live.filtering.overload import LEVELS, Overload
 from vidmod.live.filtering.sound import SoundLine
 from vidmod.media.frame import Frame
-from vidmod.media.live import TIME_BASE, Encoded, PictureDecoder, PictureEncoder, Shape
+from vidmod.media.live import KEY_SECONDS, TIME_BASE, Encoded, PictureDecoder, PictureEncoder, Shape
 from vidmod.models import ModelInput
 from vidmod.models.manifest import Preparation
 from vidmod.models.preprocessing import prepare
@@ -199,6 +199,7 @@ class Pipe:
         self._last_left = began
         self._last_pts = -1
         self._wants_key = True
+        self._last_key = began
         self._held = _Cover()
         self._is_covered = True
         self._is_filling = True
@@ -459,7 +460,10 @@ class Pipe:
         return self._left(self._encoder.cover(row.pts, key=self._wants_key), row.due)
 
     def _left(self, packets: Sequence[Encoded], due: float) -> list[Leaving]:
-        self._wants_key = False
+        if any(item.key for item in packets):
+            self._last_key = due
+        # The encoder counts pictures, and a source may have fewer a second than it said.
+        self._wants_key = due + self._period - self._last_key > KEY_SECONDS
         self._last_left = due
         self._last_pts = max([self._last_pts, *(item.pts for item in packets)])
         return [Leaving("picture", item.pts, item.key, item.data) for item in packets]
