@@ -102,12 +102,13 @@ class NetworkReader:
             "format_whitelist": _FORMATS,
             "protocol_whitelist": PROTOCOLS[scheme],
             "analyzeduration": str(_PROBE_SECONDS * 1_000_000),
-            # A rate is taken as it is claimed: to count pictures would take seconds of each connection.
-            "fpsprobesize": "0",
             "max_streams": "16",
         }
         if scheme != "file":
             options["rw_timeout"] = microseconds
+        if scheme in ("rtmp", "rtmps"):
+            # It claims its rate; to count pictures would take seconds of each connection.
+            options["fpsprobesize"] = "0"
         if scheme == "rtsp":
             options["rtsp_transport"] = "tcp"
         self._is_paced = scheme == "file"
