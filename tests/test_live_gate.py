@@ -248,6 +248,23 @@ def test_no_frame_shows_what_nobody_vouched_for(looks: dict[int, Predictions], a
                     assert any(holds)
 
 
+def test_what_leaves_before_enough_of_what_follows_is_known_is_covered() -> None:
+    gate = make_gate(foresight_seconds=0.5)
+    letters = []
+    for now in range(80):
+        gate.frame(now, now + 1)
+        # Looks take 3 frames, and from 30 on 12: of what follows a frame 15 of 20, and then 8, are known.
+        late = 3 if now < 30 else 12
+        if now == 30:
+            continue
+        if now >= late and (now < 30 or now - late > 26):
+            gate.look(now - late, NOTHING)
+        if now >= 20:
+            letters.append(gate.decide(now - 20, now - 19).reason)
+    assert letters[:10] == ["clear"] * 10
+    assert set(letters[20:]) == {"unseen"}
+
+
 def test_decisions_are_values() -> None:
     assert dataclasses.asdict(Decision("clear")) == {"reason": "clear", "boxes": ()}
     assert Decision("found").whole

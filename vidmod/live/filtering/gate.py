@@ -77,6 +77,8 @@ class Gate:
         max_gap_seconds: Two looks no further apart than this speak for the frames between them.
         reach_seconds: How long before it is first found, and after it is last found, a thing near the picture's border
             may be partly in the picture. A detector knows a thing only when most of it is to be seen.
+        foresight_seconds: How much of what comes after a frame has to be known when it leaves: if looks take too long,
+            nobody can know what is just coming in.
     """
 
     def __init__(
@@ -88,10 +90,12 @@ class Gate:
         time_base: Fraction,
         max_gap_seconds: float,
         reach_seconds: float = 1.0,
+        foresight_seconds: float = 0.0,
     ) -> None:
         self._rules, self._tracking = rules, tracking
         self._size, self._time_base = size, time_base
         self._max_gap = int(Fraction(max_gap_seconds) / time_base)
+        self._foresight = round(foresight_seconds / float(time_base))
         self._reach = round(reach_seconds / float(time_base))
         self._most_behind = round(_MOST_BEHIND_SECONDS / float(time_base))
         self._at_a_time = round(_AT_A_TIME_SECONDS / float(time_base))
@@ -227,7 +231,7 @@ class Gate:
         for first in [row for row in self._regions if row < pts]:
             del self._regions[first]
         self._ways = deque(row for row in self._ways if row[1] > pts)
-        if not self._known or not self._known[0][0] <= pts <= self._known[0][1]:
+        if not self._known or not self._known[0][0] <= pts <= self._known[0][1] - self._foresight:
             return Decision("unseen")
         if any(start < end_pts and pts < end for start, end in self._found):
             return Decision("found")

@@ -43,6 +43,8 @@ from vidmod.tracking import Tracking
 
 PACKETS, LOOKS, LEAVING, SIGHTS = "packets", "looks", "leaving", "sights"
 KINDS = {PACKETS: FromReader, LOOKS: Seen, LEAVING: WantKey, SIGHTS: int}  # nothing comes on the last
+# Of the delay: a face that slides in is known half a second after its first pixels.
+_FORESIGHT = 0.6
 # PyAV's pictures and what it says of them refer to each other, and a picture takes megabytes.
 _TIDY_SECONDS = 0.5
 # A source's clock and this machine's are the same, so a packet cannot have come before this one was started.
@@ -253,6 +255,7 @@ class _Filter:
             time_base=TIME_BASE,
             max_gap_seconds=self._settings.max_gap_seconds,
             reach_seconds=self._settings.delay_seconds,
+            foresight_seconds=self._settings.delay_seconds * _FORESIGHT,
         )
 
 
