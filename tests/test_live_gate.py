@@ -265,6 +265,17 @@ def test_what_leaves_before_enough_of_what_follows_is_known_is_covered() -> None
     assert set(letters[20:]) == {"unseen"}
 
 
+def test_of_a_slow_source_every_frame_is_looked_at_and_nothing_is_waited_for() -> None:
+    gate = make_gate(foresight_seconds=0.5)
+    letters = []
+    for now in range(0, 300, RATE):  # one a second, and a delay of as much
+        gate.frame(now, now + RATE)
+        if now >= RATE:
+            letters.append(gate.decide(now - RATE, now).reason)
+        gate.look(now, NOTHING)
+    assert set(letters) == {"clear"}
+
+
 def test_decisions_are_values() -> None:
     assert dataclasses.asdict(Decision("clear")) == {"reason": "clear", "boxes": ()}
     assert Decision("found").whole

@@ -77,8 +77,8 @@ class Gate:
         max_gap_seconds: Two looks no further apart than this speak for the frames between them.
         reach_seconds: How long before it is first found, and after it is last found, a thing near the picture's border
             may be partly in the picture. A detector knows a thing only when most of it is to be seen.
-        foresight_seconds: How much of what comes after a frame has to be known when it leaves: if looks take too long,
-            nobody can know what is just coming in.
+        foresight_seconds: How much of what has come after a frame must have been looked at when it leaves: where looks
+            take too long, nobody can know what is just coming in.
     """
 
     def __init__(
@@ -231,7 +231,9 @@ class Gate:
         for first in [row for row in self._regions if row < pts]:
             del self._regions[first]
         self._ways = deque(row for row in self._ways if row[1] > pts)
-        if not self._known or not self._known[0][0] <= pts <= self._known[0][1] - self._foresight:
+        if not self._known or not self._known[0][0] <= pts <= self._known[0][1]:
+            return Decision("unseen")
+        if self._ahead and self._ahead[0][0] <= pts + self._foresight:
             return Decision("unseen")
         if any(start < end_pts and pts < end for start, end in self._found):
             return Decision("found")
