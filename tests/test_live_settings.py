@@ -32,7 +32,7 @@ ENDS = {"source": "rtmp://in.example/live/key", "server": "rtmp://out.example/li
         ({"delay_seconds": float("nan")}, "Invalid delay"),
         ({"max_gap_seconds": 0.0}, "Invalid max-gap"),
         ({"max_gap_seconds": 1.0}, "It must be less than delay"),
-        ({"min_analysis_fps": 2.0}, "use at least 3.4"),
+        ({"min_analysis_fps": 2.0}, "use at least 2.5"),
         ({"hold_seconds": -1.0}, "Invalid hold"),
         ({"margin": 11.0}, "Invalid margin"),
         ({"timeout_seconds": 100.0}, "Invalid timeout"),
