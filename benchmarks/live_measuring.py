@@ -145,6 +145,19 @@ class Watcher:
             self._take(row)
         return self.watched
 
+    def first_clear(self) -> float | None:
+        """When the first frame came that shows something; None if none has.
+
+        Ends with that frame: to take in all of it may take longer than it takes to come.
+        """
+        for row in records(self._file):
+            count = len(self.watched.frames)
+            self._take(row)
+            for frame in self.watched.frames[count:]:
+                if frame.kind == "clear":
+                    return frame.time
+        return None
+
     def _take(self, row: Record) -> None:
         if row.kind == CONNECTED:
             self._connect(row)

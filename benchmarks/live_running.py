@@ -218,8 +218,7 @@ class Rig:
         with Watcher(self.player.record, self.films) as watcher:
             while time.monotonic() < end:
                 self.live.check()
-                frames = watcher.catch_up().frames
-                if (first := next((frame.time for frame in frames if frame.kind == "clear"), None)) is not None:
+                if (first := watcher.first_clear()) is not None:
                     return first
                 time.sleep(0.5)
         raise SystemExit(f"Nothing was to be seen within {seconds:g} s: {len(watcher.watched.frames)} frames came.")
