@@ -55,6 +55,14 @@ def run(looks: dict[int, Predictions], count: int, *, ahead: int = 20, late: int
     return decisions
 
 
+def hides(decision: Decision, thing: Box) -> bool:
+    """Whether all of a thing that is in the picture is covered."""
+    x1, y1, x2, y2 = max(0.0, thing[0]), max(0.0, thing[1]), min(SIZE[0], thing[2]), min(SIZE[1], thing[3])
+    return decision.whole or any(
+        box[0] <= x1 and box[1] <= y1 and box[2] >= x2 and box[3] >= y2 for box in decision.boxes
+    )
+
+
 def reasons(decisions: Iterable[Decision]) -> str:
     """A letter a frame."""
     letters = {"clear": ".", "boxes": "b", "found": "F", "unclear": "~", "unseen": "?"}
@@ -165,11 +173,7 @@ def test_what_comes_in_at_a_border_was_there_before_it_was_known() -> None:
     looks = {t: seen(head(t)) if t >= 30 else NOTHING for t in range(0, 61, 5)}
     decisions = run(looks, 61, ahead=30, late=3)
     for number in range(6, 61):
-        x1, y1, x2, y2 = head(number)
-        boxes = decisions[number].boxes
-        assert decisions[number].whole or any(
-            box[0] <= x1 and box[1] <= max(0, y1) and box[2] >= x2 and box[3] >= y2 for box in boxes
-        )
+        assert hides(decisions[number], head(number)), number
     # And the rest of the picture is seen.
     assert decisions[10].reason == "boxes"
 
@@ -186,11 +190,7 @@ def test_what_is_unsure_while_it_comes_in_leaves_no_hole() -> None:
         looks[t] = seen(part, score=0.9 if t < 20 or t >= 28 else 0.26)
     decisions = run(looks, 81, ahead=30, late=3)
     for number in range(3, 60):
-        x1, y1, x2, y2 = head(number)
-        boxes = decisions[number].boxes
-        assert decisions[number].whole or any(
-            box[0] <= x1 and box[1] <= max(0, y1) and box[2] >= x2 and box[3] >= y2 for box in boxes
-        ), number
+        assert hides(decisions[number], head(number)), number
 
 
 def test_what_goes_out_at_a_border_is_there_after_it_was_known() -> None:
@@ -200,11 +200,7 @@ def test_what_goes_out_at_a_border_is_there_after_it_was_known() -> None:
     looks = {t: seen(body(t)) if t <= 25 else NOTHING for t in range(0, 81, 5)}
     decisions = run(looks, 81, ahead=30, late=3)
     for number in range(40):
-        x1, y1, x2, y2 = body(number)
-        boxes = decisions[number].boxes
-        assert decisions[number].whole or any(
-            box[0] <= x1 and box[1] <= y1 and box[2] >= min(640, x2) and box[3] >= y2 for box in boxes
-        )
+        assert hides(decisions[number], body(number)), number
     assert reasons(decisions)[70:] == "." * 11
 
 

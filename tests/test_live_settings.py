@@ -96,3 +96,21 @@ def test_a_command_line_says_what_it_wants(arguments: tuple[str, ...], says: str
     result = CliRunner().invoke(cli, ["live", ENDS["source"], ENDS["server"], *arguments])
     assert says in result.output + str(result.exception)
     assert result.exit_code != 0
+
+
+def test_the_command_and_the_library_have_the_same_defaults() -> None:
+    names = {
+        "delay": "delay_seconds",
+        "max_gap": "max_gap_seconds",
+        "hold": "hold_seconds",
+        "timeout": "timeout_seconds",
+    }
+    settings, compared = LiveSettings(source=ENDS["source"], server=ENDS["server"]), set()
+    for option in cli.commands["live"].params:
+        name = names.get(option.name or "", option.name or "")
+        if isinstance(option.default, int | float | str) and isinstance(
+            getattr(settings, name, None), int | float | str
+        ):
+            assert option.default == getattr(settings, name), name
+            compared.add(name)
+    assert {*names.values(), "min_analysis_fps", "margin", "on_block", "preset", "record_minutes", "name"} <= compared
