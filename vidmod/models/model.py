@@ -62,7 +62,9 @@ class Model(Closing):
             raise UsageError(f"Invalid batch ({batch}) for {manifest.name}. Use {manifest.batch.min} or more.")
         chosen = select(runtime, device)
         found = obtain(manifest, weights, notify)
-        request = SessionRequest(found.path, manifest.input, manifest.output, device, precision)
+        request = SessionRequest(
+            found.path, manifest.input, manifest.output, device, precision, manifest.name, manifest.batch
+        )
         return cls(manifest, found, chosen.open(request), batch)
 
     @property

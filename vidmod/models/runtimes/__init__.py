@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidmod.errors import RuntimeUnavailableError, UsageError, choose
-from vidmod.models.manifest import InputSpec, OutputSpec
+from vidmod.models.manifest import Batch, InputSpec, OutputSpec
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -54,13 +54,20 @@ class Session(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SessionRequest:
-    """What is wanted: a network, where it is to run and how precisely."""
+    """What is wanted: a network, where it is to run and how precisely.
+
+    Attributes:
+        name: The model's, for messages.
+        batch: The sizes of batches that will come.
+    """
 
     weights: Path
     input: InputSpec
     output: OutputSpec
     device: str = "auto"
     precision: str = "auto"
+    name: str = "a network"
+    batch: Batch = Batch()
 
 
 @dataclass(frozen=True, slots=True)
