@@ -406,9 +406,7 @@ def _parser() -> argparse.ArgumentParser:
     every.add_argument("--fps", type=int, default=30, help="of the source (default: 30)")
     every.add_argument("--seed", type=int, default=0, help="of films and faults (default: 0)")
     every.add_argument("--delay", type=float, default=1.0, help="of the filter, in seconds (default: 1.0)")
-    every.add_argument(
-        "--warm-up", type=float, default=20.0, help="seconds that are not counted (default: 20, long: 600)"
-    )
+    every.add_argument("--warm-up", type=float, help="seconds that are not counted (default: 20, long: 600)")
     every.add_argument("--film-seconds", type=int, default=64, help="length of films, which 8 divides (default: 64)")
     every.add_argument("--application", choices=("in", "strict"), default="in", help="of the source's server")
     every.add_argument("--command", help="what is run instead of vidmod live, with the same arguments")
@@ -437,7 +435,6 @@ def _parser() -> argparse.ArgumentParser:
 
     row = kinds.add_parser("long", parents=[every], help="hours of it")
     row.add_argument("--hours", type=float, default=2.0, help="default: 2")
-    row.set_defaults(warm_up=600.0)
     row.add_argument("--size", type=_size, default=(640, 360), help="default: 640x360")
     return parser
 
@@ -454,6 +451,9 @@ def main() -> None:
     place = words.index("--") if "--" in words else len(words)
     args = _parser().parse_args(words[:place])
     args.options = words[place + 1 :]
+    if args.warm_up is None:
+        # Not by set_defaults: the parsers share the option, so that one's default would be everybody's.
+        args.warm_up = 600.0 if args.kind == "long" else 20.0
     if (why := missing()) is not None:
         raise SystemExit(f"{why}. On Debian: apt-get install nginx libnginx-mod-rtmp")
     use_cores(args.cores)
