@@ -21,27 +21,27 @@ def prepare(frame: Frame, preparation: Preparation) -> ModelInput:
         UndecodableError: The picture cannot be scaled.
     """
     first, *rest = preparation.steps
-    scale = _resize if first.step == "resize" else _letterbox
-    image, geometry = scale(frame, first, preparation.channels)
+    geometry, (width, height) = placed(frame.size, first)
+    image = frame.image(width, height, preparation.channels, first.interpolation)
+    if (width, height) != (first.width, first.height):
+        canvas = np.zeros((first.height, first.width, 3), np.uint8)
+        canvas[:height, :width] = image
+        image = canvas
     for step in rest:
         image = _crop(image, step) if step.step == "crop" else _jpeg(image, step, preparation.channels)
     return ModelInput(image, geometry)
 
 
-def _resize(frame: Frame, step: Step, channels: ChannelOrder) -> tuple[Image, Geometry]:
-    width, height = frame.size
-    image = frame.image(step.width, step.height, channels, step.interpolation)
-    return image, Geometry((width / step.width, height / step.height), (width, height))
+def placed(size: tuple[int, int], step: Step) -> tuple[Geometry, tuple[int, int]]:
+    """How the first step scales displayed pixels, and to which (width, height).
 
-
-def _letterbox(frame: Frame, step: Step, channels: ChannelOrder) -> tuple[Image, Geometry]:
-    """Fit the picture in at the top left, black right and below."""
-    width, height = frame.size
+    A letterbox fits the picture in at the top left, black right and below.
+    """
+    width, height = size
+    if step.step == "resize":
+        return Geometry((width / step.width, height / step.height), size), (step.width, step.height)
     factor = max(width / step.width, height / step.height)
-    fitted = (max(1, round(width / factor)), max(1, round(height / factor)))
-    canvas = np.zeros((step.height, step.width, 3), np.uint8)
-    canvas[: fitted[1], : fitted[0]] = frame.image(*fitted, channels, step.interpolation)
-    return canvas, Geometry((factor, factor), (width, height))
+    return Geometry((factor, factor), size), (max(1, round(width / factor)), max(1, round(height / factor)))
 
 
 def _crop(image: Image, step: Step) -> Image:
