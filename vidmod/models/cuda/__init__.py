@@ -1,0 +1,1 @@
+"""NVIDIA GPUs: the driver, and the kernels that vidmod runs there."""
