@@ -59,6 +59,7 @@ class CUstream_flags(IntEnum):
 
 class CUevent_flags(IntEnum):
     CU_EVENT_DEFAULT = 0
+    CU_EVENT_BLOCKING_SYNC = 1
     CU_EVENT_DISABLE_TIMING = 2
 
 
@@ -128,6 +129,7 @@ class Work:
 @dataclass
 class Stream:
     handle: Handle
+    device: int
     queue: deque[Work] = field(default_factory=deque)
     capture: list[Work] | None = None
     invalidated: bool = False

@@ -165,6 +165,8 @@ class FakeCuda:
         nothing = (None,) * call.outputs
         failure = self._refusal(name, call, number)
         if failure is not None and not call.frees:
+            if name == "cuStreamEndCapture":  # it is over either way
+                self.streams[int(args[0])].capture = None
             return (failure, *nothing)
         result = getattr(self, f"_{name}")(*args)
         if self._random is not None:
@@ -207,6 +209,9 @@ class FakeCuda:
     def _known(self, table: dict[int, Any], handle: Any, what: str) -> bool:
         if int(handle) not in table:
             self.problems.append(f"{what} of {handle!r}, which is not there (any more)")
+            return False
+        if table is self.streams and self.streams[int(handle)].device != self.stack[-1]:
+            self.problems.append(f"{what} of a stream of cuda:{self.streams[int(handle)].device} on another GPU")
             return False
         return True
 
@@ -276,7 +281,7 @@ class FakeCuda:
 
     def _cuDevicePrimaryCtxRelease(self, device: Handle) -> CUresult:
         self.retained[int(device)] -= 1
-        if self.retained[int(device)] == 0 and self._holds_anything():
+        if not any(self.retained) and self._holds_anything():
             self.problems.append(f"the context was released before {self._holds_anything()}")
         return CUresult(0)
 
@@ -306,7 +311,7 @@ class FakeCuda:
         if flags != CUstream_flags.CU_STREAM_NON_BLOCKING:
             self.problems.append("a stream that waits for the default stream")
         handle = self._handle("CUstream")
-        self.streams[int(handle)] = Stream(handle)
+        self.streams[int(handle)] = Stream(handle, self.stack[-1])
         return handle
 
     def _cuStreamDestroy(self, stream: Any) -> CUresult:
@@ -484,6 +489,8 @@ class FakeCuda:
     def _cuLaunchKernel(self, function: Any, *rest: Any) -> CUresult:
         grid, block, (shared, stream, parameters, extra) = rest[:3], rest[3:6], rest[6:]
         kernel = self.functions[int(function)]
+        if not self._known(self.streams, stream, "a launch"):
+            return CUresult.CUDA_ERROR_INVALID_HANDLE
         if shared or extra or not self._known(self.modules, Handle("CUmodule", kernel.module), "a launch"):
             return CUresult.CUDA_ERROR_INVALID_VALUE
         if min(grid) < 1 or min(block) < 1 or np.prod(block) > 1024 or max(grid[1:]) > 65535:
