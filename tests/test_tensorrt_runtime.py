@@ -151,9 +151,9 @@ class TestBatches:
         with rig.open() as session:
             ran = {}
             for count in (1, 2, 3, 5, 6, 9, 12, 13, 30):
-                del rig.trt.executions[:]
+                del rig.trt.fed[:]
                 session.infer(rig.images(count))
-                ran[count] = tuple(rig.trt.executions)
+                ran[count] = tuple(len(batch) for batch in rig.trt.fed)
         assert ran == {
             1: (2,),
             2: (2,),
@@ -166,25 +166,14 @@ class TestBatches:
             30: (12, 12, 8),
         }
 
-    def test_what_fills_a_batch_is_black(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_what_fills_a_batch_is_black(self, rig: Rig) -> None:
         """Not what an earlier batch left there."""
-        seen: list[NDArray[np.float32]] = []
         with rig.open() as session:
             session.infer(np.full((8, 8, 8, 3), 255, np.uint8))
-            from tests.nvidia import tensorrt_running
-
-            original = tensorrt_running.Context._run
-            monkeypatch.setattr(
-                tensorrt_running.Context,
-                "_run",
-                lambda self, names, feeds: (
-                    seen.append(next(iter(feeds.values())).copy()) or original(self, names, feeds)  # type: ignore[func-returns-value]
-                ),
-            )
             session.infer(rig.images(3))
-        assert [batch.shape[0] for batch in seen] == [4]
-        assert not seen[0][3:].any()
-        assert seen[0][:3].any()
+        assert rig.trt.fed[-1].shape[0] == 4
+        assert not rig.trt.fed[-1][3:].any()
+        assert rig.trt.fed[-1][:3].any()
 
     def test_the_next_is_uploaded_before_the_present_one_is_computed(self, rig: Rig) -> None:
         """Of 32 images in batches of 8, nothing waits for the GPU before two batches are on their way."""
@@ -367,6 +356,7 @@ class TestFailures:
                     rig.cuda.fail(name, after=after)
                     with pytest.raises(InferenceError, match=name):
                         session.infer(images)
+                    assert not any(stream.queue for stream in rig.cuda.streams.values())
                     assert session.infer(images) == pytest.approx(wanted, abs=1e-5)
 
     def test_a_failed_execution_is_an_inference_error(self, rig: Rig) -> None:
@@ -374,6 +364,28 @@ class TestFailures:
             rig.trt.refuse["execute_async_v3"] = 0
             with pytest.raises(InferenceError, match=r"A batch of 8 cannot be run \(TensorRT: make-believe"):
                 session.infer(rig.images(8))
+
+    @pytest.mark.parametrize("method", ["create_execution_context", "set_input_shape", "set_tensor_address"])
+    def test_a_size_that_was_refused_once_is_tried_again(self, rig: Rig, method: str) -> None:
+        images = rig.images(8)
+        with rig.open() as session:
+            rig.trt.refuse[method] = 0
+            with pytest.raises(InferenceError, match="TensorRT: make-believe"):
+                session.infer(images)
+            assert session.infer(images) == pytest.approx(rig.expected(images), abs=1e-5)
+
+    def test_an_interrupt_while_the_gpu_works(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What is closed then is waited for first: the GPU must not work in what was freed."""
+
+        def interrupted(*_: Any) -> None:
+            raise KeyboardInterrupt
+
+        with rig.open() as session:
+            session.infer(rig.images(4))
+            monkeypatch.setattr(sys.modules["cuda.bindings.driver"], "cuEventSynchronize", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                session.infer(rig.images(4))
+            assert any(stream.queue for stream in rig.cuda.streams.values())
 
     def test_a_gpu_that_fails_while_it_works(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
         session = rig.open()

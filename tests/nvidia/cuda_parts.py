@@ -119,11 +119,17 @@ class Marker:
 
 @dataclass
 class Work:
-    """What a stream has to do; `needs` is a recording that it waits for."""
+    """What a stream has to do.
+
+    Attributes:
+        needs: A recording that it waits for.
+        owner: What must not be freed before it is done, by its number.
+    """
 
     label: str
     run: Callable[[], None]
     needs: Marker | None = None
+    owner: int = 0
 
 
 @dataclass

@@ -17,6 +17,7 @@ which `test_nvidia_names.py` holds them.
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import importlib.machinery
 import random
 import sys
@@ -143,6 +144,13 @@ class FakeCuda:
     def captures(self) -> bool:
         """Whether a stream is being captured."""
         return any(stream.capture is not None for stream in self.streams.values())
+
+    def needs(self, owner: int) -> str:
+        """What still needs something that is about to be freed."""
+        if any(work.owner == owner for stream in self.streams.values() for work in stream.queue):
+            return "work that is queued"
+        works = (work for graph in (*self.graphs.values(), *self.executables.values()) for work in graph)
+        return "a graph" if any(work.owner == owner for work in works) else ""
 
     def invalidate_captures(self) -> None:
         """What a forbidden call does."""
@@ -397,7 +405,7 @@ class FakeCuda:
             return CUresult.CUDA_ERROR_INVALID_HANDLE
         self.launched_graphs += 1
         for work in self.executables[int(executable)]:
-            self.streams[int(stream)].put(Work(work.label, work.run, work.needs))
+            self.streams[int(stream)].put(dataclasses.replace(work))
         return CUresult(0)
 
     def _cuGraphDestroy(self, graph: Any) -> CUresult:

@@ -8,13 +8,13 @@ for the batch, "float32"]]).
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from enum import IntEnum
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
+from numpy.typing import NDArray
 
 from tests.nvidia.cuda_parts import POISON, AsynchronousError, Work
 from tests.nvidia.fake_cuda import FakeCuda
@@ -81,14 +81,15 @@ class Running:
 
     Attributes:
         refuse: Names of methods to how many of their next calls succeed before one fails.
-        executions: Batches that were run, in the order in which the GPU ran them.
+        fed: The inputs of the batches that were run, in the order in which the GPU ran them.
     """
 
     cuda: FakeCuda
     version: str
     refuse: dict[str, int] = field(default_factory=dict)
     live: dict[str, int] = field(default_factory=dict)
-    executions: list[int] = field(default_factory=list)
+    fed: list[NDArray[np.float32]] = field(default_factory=list)
+    made: int = 0
     activations: dict[int, int] = field(default_factory=dict)
 
     def refuses(self, name: str) -> bool:
@@ -109,6 +110,8 @@ class _Counted:
 
     def __init__(self, running: Running) -> None:
         self._running = running
+        running.made += 1
+        self.number = running.made
         running.live[self.kind] = running.live.get(self.kind, 0) + 1
         if not any(running.cuda.retained):
             running.cuda.problems.append(f"a {self.kind} without a context of CUDA's")
@@ -120,6 +123,10 @@ class _Counted:
             del live[self.kind]
         if not any(self._running.cuda.retained):
             self._running.cuda.problems.append(f"a {self.kind} was freed after CUDA's context")
+        if self._running.cuda.needs(self.number):
+            self._running.cuda.problems.append(
+                f"a {self.kind} was freed before {self._running.cuda.needs(self.number)}"
+            )
 
 
 class Runtime(_Counted):
@@ -265,27 +272,39 @@ class Context(_Counted):
 
     def _work(self) -> Work:
         shapes = {tensor[0]: self.get_tensor_shape(tensor[0]) for tensor in self.engine.tensors}
-        addresses, memory = dict(self._addresses), self._memory
-        return Work("execute", lambda: self._execute(shapes, addresses, memory))
+        batch = _Batch(self._running, self.engine, shapes, dict(self._addresses), self._memory)
+        return Work("execute", batch.run, owner=self.number)
 
-    def _execute(self, shapes: dict[str, Shape], addresses: dict[str, int], memory: tuple[int, int] | None) -> None:
-        view = self._running.cuda.view
-        if memory is not None:
-            view(*memory)[:] = POISON
+
+@dataclass
+class _Batch:
+    """What a stream or a graph has of a context: its shapes and addresses, and no hold on it."""
+
+    running: Running
+    engine: InitVar[Engine]
+    shapes: dict[str, Shape]
+    addresses: dict[str, int]
+    memory: tuple[int, int] | None
+
+    def __post_init__(self, engine: Engine) -> None:
+        self._session = engine.session
+        self._inputs = [tensor[0] for tensor in engine.header["inputs"]]
+        self._outputs = [tensor[0] for tensor in engine.header["outputs"]]
+
+    def run(self) -> None:
+        view, shapes, addresses = self.running.cuda.view, self.shapes, self.addresses
+        if self.memory is not None:
+            view(*self.memory)[:] = POISON
         feeds = {
             name: view(addresses[name], 4 * int(np.prod(shapes[name]))).view(np.float32).reshape(shapes[name])
-            for name in (tensor[0] for tensor in self.engine.header["inputs"])
+            for name in self._inputs
         }
-        names = [tensor[0] for tensor in self.engine.header["outputs"]]
-        for name, values in zip(names, self._run(names, feeds), strict=True):
+        self.running.fed.append(next(iter(feeds.values())).copy())
+        for name, found in zip(self._outputs, self._session.run(self._outputs, feeds), strict=True):
+            values = np.ascontiguousarray(found, np.float32)
             if values.shape != shapes[name]:
                 raise AsynchronousError(f"{name} is {values.shape}, not {shapes[name]}")
             view(addresses[name], values.nbytes)[:] = values.reshape(-1).view(np.uint8)
-        self._running.executions.append(next(iter(feeds.values())).shape[0])
-
-    def _run(self, names: Sequence[str], feeds: dict[str, Any]) -> list[Any]:
-        outputs = self.engine.session.run(list(names), feeds)
-        return [np.ascontiguousarray(values, np.float32) for values in outputs]
 
 
 def parts(running: Running) -> dict[str, Any]:

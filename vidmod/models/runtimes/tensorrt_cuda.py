@@ -162,7 +162,7 @@ class TensorRtSession(Closing):
         try:
             self._run(engine, images, output)
         except InferenceError:
-            # Nothing may be left that would write into a slot while the next call uses it.
+            # Nothing of this call may go on while the next one uses the slots.
             self._device.settle()
             raise
         return output
@@ -194,10 +194,7 @@ class TensorRtSession(Closing):
         self._downloads.record(slot.downloaded)
 
     def _compute(self, engine: _Engine, slot: _Slot, size: int) -> None:
-        if size not in slot.programs:
-            slot.programs[size] = program = _Program(size)
-            program.prepare(engine, slot)
-        problem = slot.programs[size].run(engine)
+        problem = slot.program(engine, size).run(engine)
         if problem:
             note = f"{self.info.note} Batches of {size} run without a CUDA graph ({problem})."
             self.info = dataclasses.replace(self.info, note=note.lstrip())
@@ -377,6 +374,18 @@ class _Slot:
         self.computed: Event = device.event()
         self.downloaded: Event = device.event()
         self.programs: dict[int, _Program] = {}
+
+    def program(self, engine: _Engine, size: int) -> _Program:
+        """What runs a batch size here; made when it is wanted first."""
+        if size not in self.programs:
+            program = _Program(size)
+            try:
+                program.prepare(engine, self)
+            except BaseException:
+                program.close()
+                raise
+            self.programs[size] = program
+        return self.programs[size]
 
     def close(self) -> None:
         """Free what TensorRT has of it; the rest is freed with the device."""
