@@ -72,7 +72,7 @@ SINGLE_IMPORTERS = {
     "openvino": "models",
     "onnxruntime": "models",
     "tensorrt": "models",
-    "pycuda": "models",
+    "cuda": "models",
     "cv2": "models",
     "jinja2": "pages",
     "markupsafe": "pages",

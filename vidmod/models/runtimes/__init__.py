@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -25,12 +25,17 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 @dataclass(frozen=True, slots=True)
 class SessionInfo:
-    """What a session really runs on, for the summary and the provenance."""
+    """What a session really runs on, for the summary and the provenance.
+
+    Attributes:
+        note: A sentence for the summary, where it is not what one would expect: `auto` found a GPU that cannot be used.
+    """
 
     runtime: str
     version: str
     device: str
     precision: Precision
+    note: str = ""
 
 
 class Session(Protocol):
@@ -67,7 +72,7 @@ class SessionRequest:
     device: str = "auto"
     precision: str = "auto"
     name: str = "a network"
-    batch: Batch = Batch()
+    batch: Batch = field(default_factory=Batch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +122,17 @@ class _RuntimeModule(Protocol):
     def devices(self) -> list[str]: ...
 
 
-# In the order in which `auto` tries them.
+_TENSORRT = (
+    "It needs an NVIDIA GPU with driver 580 or newer, and TensorRT 10 or 11 for CUDA 13 (tensorrt-cu13 on PyPI), which "
+    "pip install 'vidmod[tensorrt]' brings; then `vidmod engines build MODEL`. `vidmod doctor` says what is missing."
+)
+# In the order in which `auto` tries them, but for TensorRT, which runs only what was built for it: it is asked for.
 RUNTIMES = {
     runtime.name: runtime
     for runtime in (
         Runtime("openvino", "vidmod.models.runtimes.openvino_cpu", "openvino", "Run: pip install openvino"),
         Runtime("onnxruntime", "vidmod.models.runtimes.onnx", "onnxruntime", "Run: pip install onnxruntime"),
-        Runtime("tensorrt", "vidmod.models.runtimes.tensorrt_cuda", "tensorrt", "It is not in this release of vidmod."),
+        Runtime("tensorrt", "vidmod.models.runtimes.tensorrt_cuda", "tensorrt", _TENSORRT),
     )
 }
 
@@ -140,7 +149,7 @@ def select(name: str, device: str) -> Runtime:
         raise UsageError(f"Invalid device ({device!r}). Use auto, cpu, or cuda:N (cuda:0 is the first GPU).")
     if name != "auto":
         return RUNTIMES[name]
-    wanted = ("onnxruntime",) if device.startswith("cuda") else tuple(RUNTIMES)
+    wanted = ("onnxruntime",) if device.startswith("cuda") else ("openvino", "onnxruntime")
     for candidate in wanted:
         if RUNTIMES[candidate].installed:
             return RUNTIMES[candidate]
