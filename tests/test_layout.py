@@ -70,6 +70,7 @@ ORDER = (
 SINGLE_IMPORTERS = {
     "av": "media",
     "openvino": "models",
+    "onnx": "models",
     "onnxruntime": "models",
     "tensorrt": "models",
     "cuda": "models",

@@ -233,12 +233,11 @@ class Cache:
         """A descriptor of the folder, None if there is none."""
         try:
             descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | _SAFELY)
-        except FileNotFoundError:
-            yield None
-            return
         except OSError as exc:
-            is_link = self.path.is_symlink()
-            why = "is a link" if is_link else f"cannot be opened ({exc.strerror})"
+            if not os.path.lexists(self.path):
+                yield None
+                return
+            why = "is a link" if self.path.is_symlink() else f"cannot be opened ({exc.strerror})"
             raise self._refusal(why) from exc
         try:
             doubt = _doubt(os.fstat(descriptor))
