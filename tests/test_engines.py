@@ -228,7 +228,7 @@ class TestBuilding:
         with pytest.raises(RuntimeUnavailableError, match="runs on NVIDIA GPUs only"):
             Builder("cpu")
         with pytest.raises(RuntimeUnavailableError, match="no cuda:7"):
-            Builder("cuda:7").build(rig.manifest)
+            Builder("cuda:7")
 
     def test_a_tensorrt_that_only_runs_engines(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delattr(sys.modules["tensorrt"], "Builder")
@@ -312,11 +312,45 @@ class TestFailures:
         assert not [path.name for path in rig.cache.path.iterdir() if path.suffix in (".lock", ".part")]
         assert rig.build().is_new, "the next try is not held up"
 
-    def test_of_the_gpu(self, rig: Rig) -> None:
-        rig.cuda.fail("cuDevicePrimaryCtxRetain", after=1)
+    @pytest.mark.parametrize("after", [0, 1, 2])
+    def test_of_the_gpu(self, rig: Rig, after: int) -> None:
+        """When its facts are asked for, when the engine is built, when it is checked."""
+        rig.cuda.fail("cuDevicePrimaryCtxRetain", after=after)
         with pytest.raises(RuntimeUnavailableError, match="cuda:0 cannot be used"):
             rig.build()
         assert rig.plans() == []
+
+    def test_without_a_gpu_no_weights_are_pulled(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+        rig.install(NEW, FakeCuda(devices=0))
+        monkeypatch.setattr("vidmod.models.weights.pull", lambda *_: pytest.fail("pulled"))
+        rig.manifest = find("nudenet")
+        with pytest.raises(RuntimeUnavailableError):
+            rig.build()
+
+    def test_without_the_package_that_reads_networks(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("onnx", "vidmod.models.engines.network", "vidmod.models.engines.graphs"):
+            monkeypatch.setitem(sys.modules, name, None)
+        with pytest.raises(RuntimeUnavailableError, match=r"needs the package onnx.*vidmod\[tensorrt\]"):
+            rig.build()
+
+    def test_weights_that_change_meanwhile(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Path, "read_bytes", lambda _: b"others")
+        with pytest.raises(WeightsError, match=r"redness.onnx: has just changed. Run the command again"):
+            rig.build()
+
+    def test_a_timing_cache_that_cannot_be_kept_is_no_reason_to_lose_an_engine(
+        self, rig: Rig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        real = Cache.store
+
+        def store(cache: Cache, key: Any, *rest: Any) -> Path:
+            if isinstance(key, TimingKey):
+                raise OutputError("timing: cannot be written")
+            return real(cache, key, *rest)
+
+        monkeypatch.setattr(Cache, "store", store)
+        assert rig.build().is_new
+        assert "timing: cannot be written" in rig.said
 
     def test_an_interrupt_ends_the_build(self, rig: Rig) -> None:
         """It may come in a thread of TensorRT's, which would only print it."""
@@ -390,7 +424,7 @@ class TestFinding:
         request = SessionRequest(
             other, rig.manifest.input, rig.manifest.output, name="redness", batch=rig.manifest.batch
         )
-        with pytest.raises(RuntimeUnavailableError, match="there is one of other weights"):
+        with pytest.raises(RuntimeUnavailableError, match="there is one of other weights, another manifest"):
             find_plan(request, here().gpus[0], "fp16", rig.trt.version)
 
     def test_a_damaged_one_is_not_loaded_and_built_anew(self, rig: Rig) -> None:

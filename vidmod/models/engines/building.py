@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from vidmod.errors import InferenceError, RuntimeUnavailableError
+from vidmod.errors import InferenceError, OutputError, RuntimeUnavailableError, WeightsError
 from vidmod.models.check import CheckResult, check_model, references
 from vidmod.models.cuda.driver import Device
 from vidmod.models.engines.cache import Cache, Entry
@@ -73,6 +73,8 @@ class Builder:
             raise RuntimeUnavailableError(
                 f"This TensorRT ({self._version}) runs engines and cannot build them. {RUNTIMES['tensorrt'].install}"
             )
+        with self._gpu() as gpu:
+            self._facts = gpu
         self._notify: Notify = notify or (lambda _: None)
         self._progress = progress
         self._cache = Cache()
@@ -106,8 +108,8 @@ class Builder:
             found.path, manifest.input, manifest.output, self._device, half, manifest.name, manifest.batch
         )
         network = self._network(request)
-        with self._gpu() as gpu:
-            key = plan_key(hashlib.sha256(network).hexdigest(), manifest.batch, gpu, half, self._version)
+        digest = hashlib.sha256(network).hexdigest()
+        key = plan_key(digest, manifest.batch, self._facts, half, self._version)
         there = None if force else self._cache.load(key, manifest.name)
         if there is not None:
             return _built(key, there, is_new=False)
@@ -137,11 +139,16 @@ class Builder:
         there = self._cache.load(key, request.name)
         if there is not None:
             return there.content
-        from vidmod.models.engines.network import as_built
-
-        content = as_built(
-            request.weights.read_bytes(), request.input, request.output.name, key.precision, str(request.weights)
-        )
+        try:
+            from vidmod.models.engines.network import as_built
+        except ImportError as exc:
+            raise RuntimeUnavailableError(
+                "Making a network ready for TensorRT needs the package onnx. Run: pip install 'vidmod[tensorrt]'"
+            ) from exc
+        source = request.weights.read_bytes()
+        if hashlib.sha256(source).hexdigest() != key.source:
+            raise WeightsError(f"{request.weights}: has just changed. Run the command again.")
+        content = as_built(source, request.input, request.output.name, key.precision, str(request.weights))
         facts = {"model": request.name, "network": hashlib.sha256(content).hexdigest()}
         self._cache.store(key, request.name, facts, content)
         return content
@@ -182,8 +189,12 @@ class Builder:
         )
         with self._gpu():
             made = compiled(self._tensorrt, order, self._progress)
-        if made.timing:
-            self._cache.store(timing_key, "timing", {}, made.timing)
+        try:
+            if made.timing:
+                self._cache.store(timing_key, "timing", {}, made.timing)
+        except OutputError as exc:
+            # It only makes the next build quicker.
+            self._notify(str(exc))
         return made.plan
 
     def _checked(self, manifest: Manifest, weights: Weights, request: SessionRequest, plan: bytes) -> CheckResult:

@@ -128,7 +128,7 @@ class PlanKey(Key):
             ("for {}", gpu_text(self), gpu_text(wanted)),
             ("in {}", self.precision, wanted.precision),
             ("for batches of {}", _batches_text(self.batches), _batches_text(wanted.batches)),
-            ("of other weights or another manifest", self.network, wanted.network),
+            ("of other weights, another manifest or another vidmod", self.network, wanted.network),
             ("by another vidmod", (self.flags, self.format), (wanted.flags, wanted.format)),
         )
         return [text.format(own) for text, own, other in rows if own != other]
