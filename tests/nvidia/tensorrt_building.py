@@ -266,7 +266,7 @@ class Builder(_Object):
     def __init__(self, running: Running, logger: ILogger) -> None:
         super().__init__(running)
         self.logger = logger
-        self._flags = IntEnum("BuilderFlag", _FLAGS[running.version.partition(".")[0]])  # type: ignore[misc]
+        self._flags = IntEnum("BuilderFlag", _FLAGS[_major(running)])  # type: ignore[misc]
 
     def create_network(self, flags: int = 0) -> Network:
         return Network(self.running, flags)
@@ -358,9 +358,15 @@ def _multiply(model: onnx.ModelProto, scale: float) -> None:
     model.graph.node.append(helper.make_node("Mul", ["before", "scale_of_what_is_wrong"], [output]))
 
 
+def _major(running: Running) -> str:
+    """Whose names there are: those of the newest version that is known, for another."""
+    major = running.version.partition(".")[0]
+    return major if major in _FLAGS else "11"
+
+
 def parts(running: Running) -> dict[str, Any]:
     """The names that the module `tensorrt` has of this half."""
-    major = running.version.partition(".")[0]
+    major = _major(running)
     return {
         "Builder": lambda logger: Builder(running, logger),
         "BuilderFlag": IntEnum("BuilderFlag", _FLAGS[major]),
