@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -85,7 +84,7 @@ class _Line:
         if now - self._drawn < _REDRAW_SECONDS and step.done < step.total:
             return
         self._drawn, self._is_shown = now, True
-        width = shutil.get_terminal_size().columns - 1
+        width = _width()
         text = f"  {step.phase} {step.done} of {step.total}, {now - self._began:.0f} s"
         sys.stderr.write(f"\r{text[:width]:<{width}}")
         sys.stderr.flush()
@@ -93,9 +92,16 @@ class _Line:
     def clear(self) -> None:
         """Take it away."""
         if self._is_shown:
-            sys.stderr.write("\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r")
+            sys.stderr.write("\r" + " " * _width() + "\r")
             sys.stderr.flush()
         self._is_shown = False
+
+
+def _width() -> int:
+    """How much of a line can be written without a new one."""
+    import shutil
+
+    return shutil.get_terminal_size().columns - 1
 
 
 @engines.command("list")
