@@ -174,12 +174,14 @@ class Call:
         context: Whether it needs a current context.
         breaks_capture: Whether it is refused while this thread captures.
         frees: Whether it ends a handle: it does so even where it then reports a failure.
+        waits: Whether it waits for the GPU: so it does, too.
     """
 
     outputs: int = 0
     context: bool = True
     breaks_capture: bool = False
     frees: bool = False
+    waits: bool = False
 
 
 CALLS = {
@@ -195,17 +197,16 @@ CALLS = {
     "cuCtxPushCurrent": Call(context=False),
     "cuCtxPopCurrent": Call(1, context=False, frees=True),
     "cuCtxSetCurrent": Call(context=False),
-    "cuCtxGetCurrent": Call(1, context=False),
     "cuStreamCreate": Call(1),
     "cuStreamDestroy": Call(frees=True),
-    "cuStreamSynchronize": Call(breaks_capture=True),
+    "cuStreamSynchronize": Call(breaks_capture=True, waits=True),
     "cuStreamWaitEvent": Call(),
     "cuStreamBeginCapture": Call(),
     "cuStreamEndCapture": Call(1),
     "cuEventCreate": Call(1),
     "cuEventDestroy": Call(frees=True),
     "cuEventRecord": Call(),
-    "cuEventSynchronize": Call(breaks_capture=True),
+    "cuEventSynchronize": Call(breaks_capture=True, waits=True),
     "cuGraphInstantiate": Call(1),
     "cuGraphLaunch": Call(),
     "cuGraphDestroy": Call(frees=True),

@@ -172,7 +172,7 @@ class FakeCuda:
         self.calls.append(name)
         nothing = (None,) * call.outputs
         failure = self._refusal(name, call, number)
-        if failure is not None and not call.frees:
+        if failure is not None and not call.frees and not (call.waits and not self.captures):
             if name == "cuStreamEndCapture":  # it is over either way
                 self.streams[int(args[0])].capture = None
             return (failure, *nothing)
@@ -309,9 +309,6 @@ class FakeCuda:
     def _cuCtxSetCurrent(self, context: Handle) -> CUresult:
         self.stack[-1:] = [int(context) - 0xC000]
         return CUresult(0)
-
-    def _cuCtxGetCurrent(self) -> Handle:
-        return Handle("CUcontext", 0xC000 + self.stack[-1] if self.stack else 0)
 
     # Streams, events, graphs
 

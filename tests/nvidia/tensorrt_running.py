@@ -158,13 +158,18 @@ class Engine(_Counted):
         self.runtime = runtime  # as the bindings' keep-alive does
         self.header = header
         self.tensors = [*header["inputs"], *header["outputs"]]
-        self.num_io_tensors = len(self.tensors)
-        self.num_optimization_profiles = 1
-        self.device_memory_size_v2 = ACTIVATIONS
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 4
         self.session = ort.InferenceSession(network, options, ["CPUExecutionProvider"])
+
+    @property
+    def num_io_tensors(self) -> int:
+        return len(self.tensors)
+
+    @property
+    def device_memory_size_v2(self) -> int:
+        return ACTIVATIONS
 
     def get_tensor_name(self, index: int) -> str:
         name: str = self.tensors[index][0]
@@ -217,9 +222,9 @@ class Context(_Counted):
         self._memory = (memory, size)
 
     def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
-        self._running.cuda.stream(stream_handle)
         if self._running.refuses("set_optimization_profile_async"):
             return self._complain("make-believe: the profile is taken")
+        self._running.cuda.stream(stream_handle).put(Work("profile", lambda: None, owner=self.number))
         self._profile = profile_index
         return True
 

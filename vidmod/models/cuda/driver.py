@@ -169,12 +169,15 @@ class Device(Closing):
         kinds = self.driver.CUdevice_attribute
 
         def attribute(name: str) -> int:
-            return int(self.call("cuDeviceGetAttribute", getattr(kinds, f"CU_DEVICE_ATTRIBUTE_{name}"), device))
+            return int(self.call("cuDeviceGetAttribute", getattr(kinds, name), device))
 
         return DeviceFacts(
             name=bytes(self.call("cuDeviceGetName", 256, device)).partition(b"\0")[0].decode("utf-8", "replace"),
-            capability=(attribute("COMPUTE_CAPABILITY_MAJOR"), attribute("COMPUTE_CAPABILITY_MINOR")),
-            multiprocessors=attribute("MULTIPROCESSOR_COUNT"),
+            capability=(
+                attribute("CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR"),
+                attribute("CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR"),
+            ),
+            multiprocessors=attribute("CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT"),
             memory_bytes=int(self.call("cuDeviceTotalMem", device)),
             driver=_driver_version(version),
         )

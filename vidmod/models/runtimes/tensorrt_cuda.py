@@ -26,6 +26,7 @@ from vidmod.models.manifest import InputSpec
 from vidmod.models.runtimes import RUNTIMES, Precision, SessionInfo, SessionRequest
 
 _KERNELS = Path(cuda.__file__).parent / "kernels.cu"
+VERSIONS = ("10", "11")
 _SLOTS = 2
 _THREADS, _MOST_BLOCKS = 256, 65535
 _compiled: dict[tuple[int, int], bytes] = {}
@@ -43,7 +44,7 @@ def library() -> ModuleType:
         raise RuntimeUnavailableError(f"TensorRT cannot be imported ({exc}). {RUNTIMES['tensorrt'].install}") from exc
     module: ModuleType = tensorrt
     version = str(module.__version__)
-    if version.partition(".")[0] not in ("10", "11"):
+    if version.partition(".")[0] not in VERSIONS:
         raise RuntimeUnavailableError(f"This is TensorRT {version}. {RUNTIMES['tensorrt'].install}")
     return module
 
@@ -317,6 +318,8 @@ class _Program:
         self.context.set_device_memory(engine.activations.address, engine.activations.size_bytes)
         if not self.context.set_optimization_profile_async(0, engine.stream.handle):
             raise engine.failure("Its optimisation profile is refused")
+        # Copies may be under way for that, and the context may be freed soon.
+        engine.stream.synchronize()
         if not self.context.set_input_shape(engine.input.name, engine.shape(self._size)):
             raise engine.failure(f"A batch of {self._size} is refused")
 
