@@ -30,17 +30,17 @@ _TIMING = b"FAKETIMING1"
 class MemoryPoolType(IntEnum):
     WORKSPACE = 0
     DLA_MANAGED_SRAM = 1
-    TACTIC_SHARED_MEMORY = 4
+    TACTIC_SHARED_MEMORY = 5
 
 
 # What each version knows, of what matters here.
-_FLAGS = {
-    "10": {"FP16": 0, "INT8": 1, "DEBUG": 2, "TF32": 7},
-    "11": {"DEBUG": 2, "TF32": 7},
+FLAGS = {
+    "10": {"FP16": 0, "INT8": 1, "DEBUG": 2, "TF32": 6},
+    "11": {"DEBUG": 2, "TF32": 6},
 }
-_CREATION = {
+CREATION = {
     "10": {"EXPLICIT_BATCH": 0, "STRONGLY_TYPED": _STRONGLY_TYPED},
-    "11": {"STRONGLY_TYPED": _STRONGLY_TYPED},
+    "11": {"STRONGLY_TYPED": 0},
 }
 
 
@@ -116,7 +116,7 @@ class Network(_Object):
         self._inputs: list[Tensor] = []
         self._outputs: list[Tensor] = []
 
-    def read(self, content: bytes, model: onnx.ModelProto) -> None:
+    def _read(self, content: bytes, model: onnx.ModelProto) -> None:
         self.content = content
         self._inputs = [Tensor(value) for value in model.graph.input]
         self._outputs = [Tensor(value) for value in model.graph.output]
@@ -177,7 +177,7 @@ class OnnxParser(_Object):
             if node.op_type == "Range" and not all(name in constants for name in node.input):
                 self._errors.append(ParserError("a Range of what is not constant", node.op_type, node.name))
         if not self._errors:
-            self._network.read(bytes(model), read)
+            self._network._read(bytes(model), read)
         return not self._errors
 
 
@@ -266,7 +266,7 @@ class Builder(_Object):
     def __init__(self, running: Running, logger: ILogger) -> None:
         super().__init__(running)
         self.logger = logger
-        self._flags = IntEnum("BuilderFlag", _FLAGS[_major(running)])  # type: ignore[misc]
+        self._flags = IntEnum("BuilderFlag", FLAGS[_major(running)])  # type: ignore[misc]
 
     def create_network(self, flags: int = 0) -> Network:
         return Network(self.running, flags)
@@ -361,7 +361,7 @@ def _multiply(model: onnx.ModelProto, scale: float) -> None:
 def _major(running: Running) -> str:
     """Whose names there are: those of the newest version that is known, for another."""
     major = running.version.partition(".")[0]
-    return major if major in _FLAGS else "11"
+    return major if major in FLAGS else "11"
 
 
 def parts(running: Running) -> dict[str, Any]:
@@ -369,9 +369,9 @@ def parts(running: Running) -> dict[str, Any]:
     major = _major(running)
     return {
         "Builder": lambda logger: Builder(running, logger),
-        "BuilderFlag": IntEnum("BuilderFlag", _FLAGS[major]),
+        "BuilderFlag": IntEnum("BuilderFlag", FLAGS[major]),
         "IProgressMonitor": IProgressMonitor,
         "MemoryPoolType": MemoryPoolType,
-        "NetworkDefinitionCreationFlag": IntEnum("NetworkDefinitionCreationFlag", _CREATION[major]),
+        "NetworkDefinitionCreationFlag": IntEnum("NetworkDefinitionCreationFlag", CREATION[major]),
         "OnnxParser": lambda network, logger: OnnxParser(running, network, logger),
     }

@@ -108,9 +108,7 @@ class _Compilation:
 
     def _parsed(self) -> Any:
         trt = self._trt
-        strongly_typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
-        flags = 0 if strongly_typed is None else 1 << int(strongly_typed)
-        network = self._builder.create_network(flags)
+        network = self._builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
         parser = trt.OnnxParser(network, self._logger)
         if not parser.parse(self._order.network):
             errors = [_parser_error(parser.get_error(index)) for index in range(parser.num_errors)]
