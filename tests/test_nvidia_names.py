@@ -13,13 +13,15 @@ from collections.abc import Iterator
 from enum import EnumType
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import vidmod
-from tests.nvidia import cuda_parts, tensorrt_running, wheels
+from tests.nvidia import cuda_parts, tensorrt_building, tensorrt_running, wheels
 from tests.nvidia.fake_cuda import FakeCuda
+from vidmod.models.engines import compiling
 from vidmod.models.runtimes import tensorrt_cuda
 
 MODELS = Path(vidmod.__file__).parent / "models"
@@ -31,12 +33,20 @@ TENSORRT_FAKES = {
     "ICudaEngine": tensorrt_running.Engine,
     "IExecutionContext": tensorrt_running.Context,
     "ILogger": tensorrt_running.ILogger,
+    "Builder": tensorrt_building.Builder,
+    "IBuilderConfig": tensorrt_building.Config,
+    "INetworkDefinition": tensorrt_building.Network,
+    "IOptimizationProfile": tensorrt_building.Profile,
+    "ITimingCache": tensorrt_building.TimingCache,
+    "OnnxParser": tensorrt_building.OnnxParser,
+    "ParserError": tensorrt_building.ParserError,
 }
 TENSORRT_ENUMERATIONS = {
     "ILogger.Severity": tensorrt_running.Severity,
     "TensorIOMode": tensorrt_running.TensorIOMode,
     "DataType": tensorrt_running.DataType,
     "ExecutionContextAllocationStrategy": tensorrt_running.ExecutionContextAllocationStrategy,
+    "MemoryPoolType": tensorrt_building.MemoryPoolType,
 }
 # What expressions of the code are in TensorRT: "" for the module itself, None for what is vidmod's own.
 RECEIVERS: dict[str, dict[str, str | None]] = {
@@ -57,6 +67,19 @@ RECEIVERS: dict[str, dict[str, str | None]] = {
         "self": None,
         "self._device": None,
         "super()": None,
+    },
+    "engines/compiling.py": {
+        "trt": "",
+        "self._trt": "",
+        "self._builder": "Builder",
+        "config": "IBuilderConfig",
+        "network": "INetworkDefinition",
+        "tensor": "ITensor",
+        "profile": "IOptimizationProfile",
+        "timing": "ITimingCache",
+        "parser": "OnnxParser",
+        "error": "ParserError",
+        "self": None,
     },
 }
 # Of so many classes that nothing follows from them.
@@ -262,6 +285,33 @@ class TestTensorRt:
             assert found[name] is not None, name
             for member in fake:
                 assert found[name]["members"].get(member.name) == int(member), member
+
+    def test_the_fake_has_the_flags_of_its_version(self, version: str, tensorrt_libraries: dict[str, Path]) -> None:
+        names = {"BuilderFlag": tensorrt_building.FLAGS, "NetworkDefinitionCreationFlag": tensorrt_building.CREATION}
+        found = self.real(version, tensorrt_libraries, *names)
+        for name, fakes in names.items():
+            members = found[name]["members"]
+            for member, number in fakes[version.partition(".")[0]].items():
+                assert members.get(member) == number, (name, member)
+            gone = {member for fake in fakes.values() for member in fake} - set(fakes[version.partition(".")[0]])
+            assert gone & set(members) == set()
+
+    def test_what_tensorrt_calls_is_called_so(self, version: str, tensorrt_libraries: dict[str, Path]) -> None:
+        """Steps and messages are told to methods of ours, by their names."""
+        trt: Any = SimpleNamespace(
+            ILogger=tensorrt_running.ILogger, IProgressMonitor=tensorrt_building.IProgressMonitor
+        )
+        for name, ours in (
+            ("IProgressMonitor", compiling._monitor(trt, None)),
+            ("ILogger", compiling._logger(trt, [])),
+        ):
+            methods = [item for item in vars(type(ours)) if not item.startswith("_")]
+            found = self.real(version, tensorrt_libraries, *(f"{name}.{method}" for method in methods))
+            for method in methods:
+                thing = found[f"{name}.{method}"]
+                assert thing is not None, method
+                wanted = list(inspect.signature(getattr(ours, method)).parameters)
+                assert re.findall(r"(?:, )(\w+):", thing["doc"].partition(") ->")[0]) == wanted
 
     def test_only_what_both_have_is_used(self, tensorrt_libraries: dict[str, Path]) -> None:
         """That the table's check sees what is gone: 11 has no weak typing, 10 has."""

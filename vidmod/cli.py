@@ -18,6 +18,7 @@ import click
 
 from vidmod._version import __version__
 from vidmod.allocation import return_large_blocks
+from vidmod.cli_engines import engines
 from vidmod.cli_live import live, live_control
 from vidmod.errors import (
     NotVideoError,
@@ -629,6 +630,7 @@ def _list_formats() -> str:
 export.epilog = _list_formats()
 
 
+cli.add_command(engines)
 cli.add_command(live)
 cli.add_command(live_control)
 

@@ -16,6 +16,8 @@ from vidmod._version import __version__
 from vidmod.errors import VidmodError
 from vidmod.media import codecs
 from vidmod.models import RUNTIMES, Manifest, shipped
+from vidmod.models.engines import Cache
+from vidmod.models.engines.keeping import engines, here
 from vidmod.models.weights import cache_folder, locate
 
 _DISTRIBUTIONS = ("av", "numpy", "opencv-python-headless", "openvino", "onnxruntime", "onnxruntime-gpu")
@@ -43,6 +45,28 @@ def _weights_state(manifest: Manifest) -> str:
     if weights is None:
         return f"not here; run: vidmod models pull {manifest.name}"
     return f"{weights.origin}: {weights.path}"
+
+
+def engines_table() -> Table:
+    """The engines that TensorRT has built, and whether they would be loaded here.
+
+    Raises:
+        RuntimeUnavailableError: Their folder is not this user's alone.
+    """
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("engine", "for", "batches", "size", "built", "state"):
+        table.add_column(name, overflow="fold", no_wrap=name in ("batches", "size", "built"))
+    for row in engines(Cache(), here()):
+        key, why = row.key, row.entry.why
+        table.add_row(
+            f"{row.model} {key.precision}" if key else row.model,
+            f"{key.device}, TensorRT {key.tensorrt}" if key else "",
+            "-".join(map(str, key.batches)) if key else "",
+            f"{row.entry.size_bytes / 1e6:.1f} MB" if row.entry.size_bytes else "",
+            str((row.entry.facts or {}).get("created", ""))[:10],
+            f"{row.state}: {why}" if why else row.state,
+        )
+    return table
 
 
 def doctor_table() -> Table:
