@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -25,12 +25,17 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 @dataclass(frozen=True, slots=True)
 class SessionInfo:
-    """What a session really runs on, for the summary and the provenance."""
+    """What a session really runs on, for the summary and the provenance.
+
+    Attributes:
+        note: A sentence for the summary, where it is not what one would expect: `auto` found a GPU that cannot be used.
+    """
 
     runtime: str
     version: str
     device: str
     precision: Precision
+    note: str = ""
 
 
 class Session(Protocol):
@@ -67,7 +72,7 @@ class SessionRequest:
     device: str = "auto"
     precision: str = "auto"
     name: str = "a network"
-    batch: Batch = Batch()
+    batch: Batch = field(default_factory=Batch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,31 +122,43 @@ class _RuntimeModule(Protocol):
     def devices(self) -> list[str]: ...
 
 
-# In the order in which `auto` tries them.
+_ONNXRUNTIME = "Run: pip install 'vidmod[onnxruntime]' for the CPU, or pip install 'vidmod[cuda]' for a GPU."
+_TENSORRT = (
+    "It needs an NVIDIA GPU with driver 580 or newer, and TensorRT 10 or 11 for CUDA 13 (tensorrt-cu13 on PyPI), which "
+    "pip install 'vidmod[tensorrt]' brings; then `vidmod engines build MODEL`. `vidmod doctor` says what is missing."
+)
+# In the order in which `auto` tries them; TensorRT, which runs only what was built for it, comes last.
 RUNTIMES = {
     runtime.name: runtime
     for runtime in (
         Runtime("openvino", "vidmod.models.runtimes.openvino_cpu", "openvino", "Run: pip install openvino"),
-        Runtime("onnxruntime", "vidmod.models.runtimes.onnx", "onnxruntime", "Run: pip install onnxruntime"),
-        Runtime("tensorrt", "vidmod.models.runtimes.tensorrt_cuda", "tensorrt", "It is not in this release of vidmod."),
+        Runtime("onnxruntime", "vidmod.models.runtimes.onnx", "onnxruntime", _ONNXRUNTIME),
+        Runtime("tensorrt", "vidmod.models.runtimes.tensorrt_cuda", "tensorrt", _TENSORRT),
     )
 }
+# The same for a GPU.
+_FOR_CUDA = ("onnxruntime", "tensorrt")
 
 
 def select(name: str, device: str) -> Runtime:
-    """The runtime of that name; for `auto` the fastest installed one that has the device.
+    """The runtime of that name; for `auto` the first installed one that is for the device.
 
     Raises:
         UsageError: No such runtime or device name.
-        RuntimeUnavailableError: It is not installed.
+        RuntimeUnavailableError: `auto` finds none.
     """
     choose("runtime", name, ("auto", *RUNTIMES))
     if device not in ("auto", "cpu") and not (device.startswith("cuda:") and device[5:].isdigit()):
         raise UsageError(f"Invalid device ({device!r}). Use auto, cpu, or cuda:N (cuda:0 is the first GPU).")
     if name != "auto":
         return RUNTIMES[name]
-    wanted = ("onnxruntime",) if device.startswith("cuda") else tuple(RUNTIMES)
-    for candidate in wanted:
+    on_gpu = device.startswith("cuda")
+    for candidate in _FOR_CUDA if on_gpu else tuple(RUNTIMES):
         if RUNTIMES[candidate].installed:
             return RUNTIMES[candidate]
-    raise RuntimeUnavailableError("No runtime is installed. Run: pip install openvino onnxruntime")
+    if on_gpu:
+        raise RuntimeUnavailableError(
+            f"Nothing that runs networks on {device} is installed. Run: pip install 'vidmod[cuda]' (ONNX Runtime) "
+            "or pip install 'vidmod[tensorrt]'; `vidmod doctor` says what else is missing. Or use --device cpu."
+        )
+    raise RuntimeUnavailableError("No runtime is installed. Run: pip install openvino")
