@@ -96,14 +96,14 @@ def kernels_film(path: str, gpu: int) -> dict[str, Any]:
     from vidmod.models import find
     from vidmod.models.preprocessing import prepare
 
-    preparer = _preparer(gpu)
+    preparer, codec = _preparer(gpu), _codec(path)
     found, count = [], 0
     preparations = [find(name).preparation for name in _models()]
     for there, here in zip(_frames(path, gpu), _frames(path, None), strict=False):
         if there.pts != here.pts:
             raise RuntimeError(f"The GPU gives the picture of {there.pts} where the CPU gives that of {here.pts}.")
         count += 1
-        for ours, preparation in zip(preparer.prepare(_on_gpu(there)), preparations, strict=True):
+        for ours, preparation in zip(preparer.prepare(_on_gpu(there), codec), preparations, strict=True):
             found.append(np.abs(ours.image.astype(np.int16) - prepare(here, preparation).image).ravel())
         if count == COMPARED_PICTURES:
             break
@@ -175,10 +175,10 @@ def _preparing_on_cpu(path: str) -> tuple[Callable[[], object], int, str]:
 
 
 def _preparing_on_gpu(path: str, gpu: int) -> tuple[Callable[[], object], int, str]:
-    preparer = _preparer(gpu)
+    preparer, codec = _preparer(gpu), _codec(path)
     frames = list(itertools.islice(_frames(path, gpu), PICTURES_ON_GPU))
     pictures = [_on_gpu(frame) for frame in frames]
-    return lambda: [preparer.prepare(picture) for picture in pictures], len(pictures), "one stream"
+    return lambda: [preparer.prepare(picture, codec) for picture in pictures], len(pictures), "one stream"
 
 
 def infer(runtime: str, device: str, batch: int, seconds: float) -> dict[str, Any]:
@@ -253,6 +253,12 @@ def _frames(path: str, gpu: int | None) -> Iterator[Frame]:
         raise NotHereError("this vidmod does not decode on a GPU")
     with Reader(Medium(path, **where), probe(Path(path)).tracks[0]) as reader:
         yield from reader.frames()
+
+
+def _codec(path: str) -> str:
+    from vidmod.media.source import probe
+
+    return probe(Path(path)).tracks[0].codec
 
 
 def _need(gpu: int) -> None:
