@@ -127,7 +127,7 @@ _TENSORRT = (
     "It needs an NVIDIA GPU with driver 580 or newer, and TensorRT 10 or 11 for CUDA 13 (tensorrt-cu13 on PyPI), which "
     "pip install 'vidmod[tensorrt]' brings; then `vidmod engines build MODEL`. `vidmod doctor` says what is missing."
 )
-# In the order in which `auto` tries them; TensorRT, which runs only what was built for it, comes last.
+# In the order in which `auto` tries them, but for TensorRT, which runs only what was built for it: it is asked for.
 RUNTIMES = {
     runtime.name: runtime
     for runtime in (
@@ -136,8 +136,7 @@ RUNTIMES = {
         Runtime("tensorrt", "vidmod.models.runtimes.tensorrt_cuda", "tensorrt", _TENSORRT),
     )
 }
-# The same for a GPU.
-_FOR_CUDA = ("onnxruntime", "tensorrt")
+_AUTOMATIC, _AUTOMATIC_ON_CUDA = ("openvino", "onnxruntime"), ("onnxruntime",)
 
 
 def select(name: str, device: str) -> Runtime:
@@ -153,12 +152,13 @@ def select(name: str, device: str) -> Runtime:
     if name != "auto":
         return RUNTIMES[name]
     on_gpu = device.startswith("cuda")
-    for candidate in _FOR_CUDA if on_gpu else tuple(RUNTIMES):
+    for candidate in _AUTOMATIC_ON_CUDA if on_gpu else _AUTOMATIC:
         if RUNTIMES[candidate].installed:
             return RUNTIMES[candidate]
     if on_gpu:
         raise RuntimeUnavailableError(
-            f"Nothing that runs networks on {device} is installed. Run: pip install 'vidmod[cuda]' (ONNX Runtime) "
-            "or pip install 'vidmod[tensorrt]'; `vidmod doctor` says what else is missing. Or use --device cpu."
+            f"ONNX Runtime, which runs networks on {device}, is not installed. Run: pip install 'vidmod[cuda]'  or "
+            "take pip install 'vidmod[tensorrt]' and --runtime tensorrt; `vidmod doctor` says what else is missing. "
+            "Or use --device cpu."
         )
     raise RuntimeUnavailableError("No runtime is installed. Run: pip install openvino")
