@@ -161,6 +161,9 @@ class TestFailure:
             (["scan", DEMO, "--fps", "many"], 2, "not a number"),
             (["scan", DEMO, "--sampling", "fast"], 2, "Use one of uniform, adaptive, keyframes, all"),
             (["scan", DEMO, "--runtime", "tensorrt"], 2, "not installed"),
+            (["scan", DEMO, "--runtime", "tensorrt"], 2, "pip install 'vidmod[tensorrt]'"),
+            (["scan", DEMO, "--runtime", "tensorrt"], 2, "driver 580 or newer"),
+            (["scan", DEMO, "--device", "cuda:0"], 2, "--device cpu"),
             (["scan", DEMO, "--weights", "open_nsfw={tmp}/text.mp4"], 2, "is not the weights"),
             (["scan", DEMO, "--weights", "open_nsfw"], 2, "Use NAME=PATH"),
             (["scan", DEMO, "-o", "{tmp}/none/out.json"], 2, "there is no folder"),
@@ -270,6 +273,7 @@ class TestOtherCommands:
         assert doctor.returncode == 0
         for word in ("openvino", "onnxruntime", "tensorrt", "h264", "cache", "CPU"):
             assert word in doctor.stdout
+        assert "never run by vidmod's makers on a GPU" in " ".join(doctor.stdout.split())
         listed = run("models", "list")
         assert "open_nsfw" in listed.stdout
         assert "AGPL" in listed.stdout

@@ -36,7 +36,7 @@ from vidmod.live.processes import rehearsal
 from vidmod.live.processes.launching import command, environment_of
 from vidmod.live.processes.reach import reach_of
 from vidmod.live.processes.wire import Wire, WireClosedError, give
-from vidmod.models import find, shipped
+from vidmod.models import find, nvidia, shipped
 from vidmod.policy import Policy
 
 CODE = "import sys; sys.path.insert(0, {root!r}); from tests import live_probes; live_probes.begin()"
@@ -313,9 +313,11 @@ def test_a_recorder_keeps_files_in_its_folders(tmp_path: Path, folder: Path, nee
     ]
 
 
-@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
-def test_an_analyst_loads_and_runs_a_model(runtime: str, model: str, layers_here: dict[str, str]) -> None:
-    seen = told("analyst", AnalystSettings([model], runtime, "cpu", "auto", {}), "looks")
+@pytest.mark.parametrize(("runtime", "device"), [("onnxruntime", "cpu"), ("onnxruntime", "auto"), ("openvino", "cpu")])
+def test_an_analyst_loads_and_runs_a_model(runtime: str, device: str, model: str, layers_here: dict[str, str]) -> None:
+    if device == "auto" and nvidia.look().gpus:
+        pytest.skip("this machine has a GPU, which an analyst would use")
+    seen = told("analyst", AnalystSettings([model], runtime, device, "auto", {}), "looks")
     assert seen.value == {"runtime": runtime, "found": True}
     assert seen.layers == [name for name in LAYERS if layers_here[name] == "active"]
 
@@ -374,9 +376,14 @@ def test_an_analyst_on_a_gpu_has_its_limits_only(model: str, monkeypatch: pytest
 
     assert layers("onnxruntime", "cuda:0") == ("limits",)
     assert layers("onnxruntime", "cpu") is layers("openvino", "auto") is layers("auto", "auto") is None
+    assert layers("tensorrt", "auto") == ("limits",)
+    # What is installed for a GPU takes one that is there.
     monkeypatch.setattr(metadata, "version", lambda name: "1.31.1")
+    monkeypatch.setattr(nvidia, "look", lambda: nvidia.Machine(gpus=(nvidia.Gpu("Imaginary", (9, 0), 132, 1 << 34),)))
     assert layers("onnxruntime", "auto") == ("limits",)
-    assert layers("openvino", "auto") is None
+    assert layers("onnxruntime", "cpu") is layers("openvino", "auto") is None
+    monkeypatch.setattr(nvidia, "look", lambda: nvidia.Machine(problem="there is none"))
+    assert layers("onnxruntime", "auto") is None
 
 
 # What every process of ours runs first, where it is found: a machine without one of the layers.

@@ -277,13 +277,34 @@ class TestRuntimes:
         assert select("auto", "auto").name == "openvino"
         assert select("auto", "cuda:0").name == "onnxruntime"
 
+    def test_auto_on_a_gpu_takes_what_is_for_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+        assert select("auto", "cuda:1").name == "onnxruntime"
+        assert select("auto", "auto").name == "openvino"
+        # TensorRT runs only what was built for it.
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if "tensorrt" in name else None)
+        for device in ("auto", "cuda:1"):
+            with pytest.raises(RuntimeUnavailableError, match="pip install"):
+                select("auto", device)
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if "openvino" in name else None)
+        with pytest.raises(RuntimeUnavailableError) as caught:
+            Model.load(find(str(write_classifier(tmp_path))), device="cuda:1")
+        for part in ("cuda:1", "pip install 'vidmod[cuda]'", "pip install 'vidmod[tensorrt]'", "vidmod doctor"):
+            assert part in str(caught.value)
+
+    def test_without_onnx_runtime_its_extras_are_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("importlib.util.find_spec", _without("onnxruntime"))
+        with pytest.raises(RuntimeUnavailableError, match=r"not installed. Run: pip install 'vidmod\[onnxruntime\]'"):
+            Model.load(find(str(write_classifier(tmp_path))), runtime="onnxruntime")
+        assert {row.runtime for row in check(find("open_nsfw"))} == {"openvino"}
+
     def test_a_missing_runtime_says_what_to_install(self, tmp_path: Path) -> None:
         with pytest.raises(RuntimeUnavailableError, match="tensorrt runtime is not installed"):
             Model.load(find(str(write_classifier(tmp_path))), runtime="tensorrt")
 
     def test_cuda_without_cuda_is_an_error_not_a_fallback(self, tmp_path: Path) -> None:
         if "cuda:0" in RUNTIMES["onnxruntime"].devices():
-            pytest.skip("this ONNX Runtime has CUDA")
+            pytest.skip("this machine has a GPU, and this ONNX Runtime has CUDA")
         for runtime in ("auto", "onnxruntime", "openvino"):
             with pytest.raises(RuntimeUnavailableError, match="--device cpu"):
                 Model.load(find(str(write_classifier(tmp_path))), runtime=runtime, device="cuda:0")

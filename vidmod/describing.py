@@ -78,6 +78,7 @@ def model_json(model: Model) -> Json:
         "runtime_version": info.version,
         "precision": info.precision,
         "device": info.device,
+        **({"note": info.note} if info.note else {}),
         "thresholds": thresholds_of(manifest),
     }
 

@@ -10,17 +10,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rich.table import Table
+from rich.text import Text
 
 from vidmod import containment
 from vidmod._version import __version__
 from vidmod.errors import VidmodError
-from vidmod.media import codecs
-from vidmod.models import RUNTIMES, Manifest, shipped
+from vidmod.media import codecs, hardware
+from vidmod.models import RUNTIMES, Manifest, nvidia_packages, shipped
 from vidmod.models.engines import Cache
 from vidmod.models.engines.keeping import engines, here
+from vidmod.models.runtimes import Runtime
 from vidmod.models.weights import cache_folder, locate
 
-_DISTRIBUTIONS = ("av", "numpy", "opencv-python-headless", "openvino", "onnxruntime", "onnxruntime-gpu")
+_DISTRIBUTIONS = ("av", "numpy", "opencv-python-headless", "openvino", "onnxruntime")
+_DECODING = ("this FFmpeg was built without it (cuda)", "built into this FFmpeg (cuda); it needs the driver and a GPU")
+_NEVER_RUN = (
+    "never run by vidmod's makers on a GPU: ONNX Runtime on CUDA, TensorRT, decoding on the GPU, the CUDA kernels. "
+    "Before you rely on it, run `vidmod models check` and benchmarks/gpu.py"
+)
 # What makes networks fast on a CPU, in Linux's names.
 _CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "bf16")
 
@@ -33,7 +40,7 @@ def models_table() -> Table:
     for path in shipped().values():
         manifest = Manifest.read(path)
         kind = "detector" if manifest.is_detector else "classifier"
-        table.add_row(manifest.name, kind, manifest.licence, _weights_state(manifest))
+        table.add_row(*map(Text, (manifest.name, kind, manifest.licence, _weights_state(manifest))))
     return table
 
 
@@ -75,7 +82,8 @@ def doctor_table() -> Table:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in _facts():
-        table.add_row(name, value)
+        # Brackets are what is to be installed, and no markup.
+        table.add_row(name, Text(value))
     return table
 
 
@@ -89,8 +97,10 @@ def _facts() -> Iterator[tuple[str, str]]:
         f"{len(os.sched_getaffinity(0))} cores usable; {', '.join(_cpu_flags()) or 'no fast instructions known'}",
     )
     for runtime in RUNTIMES.values():
-        state = f"devices: {', '.join(runtime.devices())}" if runtime.installed else f"not installed. {runtime.install}"
-        yield f"runtime {runtime.name}", state
+        yield f"runtime {runtime.name}", _runtime_state(runtime)
+    yield from nvidia_packages.states()
+    yield "GPU decoding", _DECODING[hardware.is_built_in()]
+    yield "GPU path", _NEVER_RUN
     for layer, state in containment.layers().items():
         yield f"containment {layer}", state
     yield "decoders", ", ".join(codecs.decoders())
@@ -99,6 +109,15 @@ def _facts() -> Iterator[tuple[str, str]]:
     for path in shipped().values():
         manifest = Manifest.read(path)
         yield f"model {manifest.name}", _weights_state(manifest)
+
+
+def _runtime_state(runtime: Runtime) -> str:
+    if not runtime.installed:
+        return f"not installed. {runtime.install}"
+    try:
+        return f"devices: {', '.join(runtime.devices()) or 'none'}"
+    except Exception as exc:  # noqa: BLE001 # a library that is half here may raise anything, and that is worth telling
+        return f"cannot be used: {exc}"
 
 
 def _version(distribution: str) -> str:

@@ -413,7 +413,7 @@ class FileJob:
             source=self._source(sha256),
             status=status,
             verdict=verdict_of(found, status),
-            notes=tuple(self._notes),
+            notes=(*self._notes, *dict.fromkeys(model.info.note for model in models if model.info.note)),
             coverage=self._streams[0].coverage,
             segments=found,
             streams=tuple(self._streams),

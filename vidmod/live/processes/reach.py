@@ -106,14 +106,21 @@ def _analyst(settings: AnalystSettings) -> Reach:
 
 
 def _is_gpu(settings: AnalystSettings) -> bool:
+    from vidmod.models import nvidia
     from vidmod.models.runtimes import select
 
     if settings.device != "auto":
         return settings.device != "cpu"
-    if select(settings.runtime, settings.device).name == "openvino":
-        return False
+    name = select(settings.runtime, settings.device).name
+    if name == "onnxruntime":
+        # It is not imported to be asked: it starts a thread, and a process with threads cannot be enclosed.
+        return _is_installed("onnxruntime-gpu") and bool(nvidia.look().gpus)
+    return name == "tensorrt"
+
+
+def _is_installed(distribution: str) -> bool:
     try:
-        return bool(importlib.metadata.version("onnxruntime-gpu"))
+        return bool(importlib.metadata.version(distribution))
     except importlib.metadata.PackageNotFoundError:
         return False
 

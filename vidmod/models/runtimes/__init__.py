@@ -122,6 +122,7 @@ class _RuntimeModule(Protocol):
     def devices(self) -> list[str]: ...
 
 
+_ONNXRUNTIME = "Run: pip install 'vidmod[onnxruntime]' for the CPU, or pip install 'vidmod[cuda]' for a GPU."
 _TENSORRT = (
     "It needs an NVIDIA GPU with driver 580 or newer, and TensorRT 10 or 11 for CUDA 13 (tensorrt-cu13 on PyPI), which "
     "pip install 'vidmod[tensorrt]' brings; then `vidmod engines build MODEL`. `vidmod doctor` says what is missing."
@@ -131,26 +132,33 @@ RUNTIMES = {
     runtime.name: runtime
     for runtime in (
         Runtime("openvino", "vidmod.models.runtimes.openvino_cpu", "openvino", "Run: pip install openvino"),
-        Runtime("onnxruntime", "vidmod.models.runtimes.onnx", "onnxruntime", "Run: pip install onnxruntime"),
+        Runtime("onnxruntime", "vidmod.models.runtimes.onnx", "onnxruntime", _ONNXRUNTIME),
         Runtime("tensorrt", "vidmod.models.runtimes.tensorrt_cuda", "tensorrt", _TENSORRT),
     )
 }
+_AUTOMATIC, _AUTOMATIC_ON_CUDA = ("openvino", "onnxruntime"), ("onnxruntime",)
 
 
 def select(name: str, device: str) -> Runtime:
-    """The runtime of that name; for `auto` the fastest installed one that has the device.
+    """The runtime of that name; for `auto` the first installed one that is for the device.
 
     Raises:
         UsageError: No such runtime or device name.
-        RuntimeUnavailableError: It is not installed.
+        RuntimeUnavailableError: `auto` finds none.
     """
     choose("runtime", name, ("auto", *RUNTIMES))
     if device not in ("auto", "cpu") and not (device.startswith("cuda:") and device[5:].isdigit()):
         raise UsageError(f"Invalid device ({device!r}). Use auto, cpu, or cuda:N (cuda:0 is the first GPU).")
     if name != "auto":
         return RUNTIMES[name]
-    wanted = ("onnxruntime",) if device.startswith("cuda") else ("openvino", "onnxruntime")
-    for candidate in wanted:
+    on_gpu = device.startswith("cuda")
+    for candidate in _AUTOMATIC_ON_CUDA if on_gpu else _AUTOMATIC:
         if RUNTIMES[candidate].installed:
             return RUNTIMES[candidate]
-    raise RuntimeUnavailableError("No runtime is installed. Run: pip install openvino onnxruntime")
+    if on_gpu:
+        raise RuntimeUnavailableError(
+            f"ONNX Runtime, which runs networks on {device}, is not installed. Run: pip install 'vidmod[cuda]'  or "
+            "take pip install 'vidmod[tensorrt]' and --runtime tensorrt; `vidmod doctor` says what else is missing. "
+            "Or use --device cpu."
+        )
+    raise RuntimeUnavailableError("No runtime is installed. Run: pip install openvino")
