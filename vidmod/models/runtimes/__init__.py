@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -67,7 +67,7 @@ class SessionRequest:
     device: str = "auto"
     precision: str = "auto"
     name: str = "a network"
-    batch: Batch = Batch()
+    batch: Batch = field(default_factory=Batch)
 
 
 @dataclass(frozen=True, slots=True)
