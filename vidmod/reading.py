@@ -21,6 +21,7 @@ from vidmod.media import Ledger, VideoTrack
 from vidmod.media import loaded as _loaded  # noqa: F401
 from vidmod.media.demuxer import Demuxer
 from vidmod.media.frame import Frame
+from vidmod.media.hardware import stored_format
 from vidmod.media.parts import Part
 from vidmod.media.reader import Reader
 from vidmod.media.source import probe
@@ -174,4 +175,4 @@ def _chosen(frames: Iterator[Frame], sampler: Sampler[Frame], start: int | None)
 def _picture_of(frame: Frame) -> Picture:
     orientation = frame.orientation
     size = (frame.picture.width, frame.picture.height)
-    return Picture(size, frame.picture.format.name, orientation.rotation, orientation.mirrored)
+    return Picture(size, stored_format(frame.picture), orientation.rotation, orientation.mirrored)
