@@ -76,7 +76,15 @@ class _Device(ctypes.Structure):
 class _Tensor(ctypes.Structure):
     """DLTensor of DLPack 0.8, as far as it is read here; see dmlc/dlpack, include/dlpack/dlpack.h."""
 
-    _fields_ = (("data", ctypes.c_void_p), ("device", _Device), ("dimensions", ctypes.c_int32))
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("device", _Device),
+        ("dimensions", ctypes.c_int32),
+        ("type", ctypes.c_uint32),
+        ("shape", ctypes.c_void_p),
+        ("strides", ctypes.c_void_p),
+        ("byte_offset", ctypes.c_uint64),
+    )
 
 
 def plane_of(capsule: object, line_size: int) -> GpuPlane:
@@ -84,4 +92,4 @@ def plane_of(capsule: object, line_size: int) -> GpuPlane:
     pointer = ctypes.pythonapi.PyCapsule_GetPointer
     pointer.restype, pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
     tensor = _Tensor.from_address(pointer(capsule, b"dltensor"))
-    return GpuPlane(tensor.data or 0, line_size, capsule)
+    return GpuPlane((tensor.data or 0) + tensor.byte_offset, line_size, capsule)

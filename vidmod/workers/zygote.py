@@ -216,9 +216,10 @@ def _warm_up(request: Json) -> Handler:
 
 
 def _grants(values: Json) -> Grants:
-    return Grants(
-        **{name: tuple(map(Path, value)) if isinstance(value, list) else value for name, value in values.items()}
-    )
+    fields: Json = {
+        name: tuple(map(Path, value)) if isinstance(value, list) else value for name, value in values.items()
+    }
+    return Grants(**fields)
 
 
 def _check_single_thread() -> None:
