@@ -234,18 +234,20 @@ class GpuPicture:
     Attributes:
         planes: The two planes.
         width, height: Stored pixels.
-        bits: Of a sample, 8 or 16; with 16, the value is in the high ones.
-        matrix: Of YCbCr, by FFmpeg's name.
+        sample_bytes: 1, or 2 with the value in the high bits.
+        matrix: Of YCbCr, by ITU-T H.273, table 4.
         full_range: Whether luma goes from 0 to the highest value.
+        interlaced: Whether even and odd rows are of two moments.
         orientation: How the stored picture is turned for display.
     """
 
     planes: tuple[GpuPlane, ...]
     width: int
     height: int
-    bits: int
-    matrix: str
+    sample_bytes: int
+    matrix: int
     full_range: bool
+    interlaced: bool
     orientation: Orientation
 
     @classmethod
@@ -259,8 +261,9 @@ class GpuPicture:
             picture.width,
             picture.height,
             FORMATS[kept.name],
-            colour_matrix(picture).name,
+            int(colour_matrix(picture)),
             colour_range(picture) == ColorRange.JPEG,
+            bool(picture.interlaced_frame),
             orientation_of(picture),
         )
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from av.codec.hwaccel import HWAccel, hwdevices_available
 from av.video.frame import VideoFrame
 
-# Formats in which NVDEC leaves pictures of 4:2:0, to bits of a sample.
-FORMATS = {"nv12": 8, "p010le": 16, "p016le": 16}
+# Formats in which NVDEC leaves pictures of 4:2:0, to bytes of a sample.
+FORMATS = {"nv12": 1, "p010le": 2, "p016le": 2}
 # What the decoder of the CPU would have said.
 _PLANAR = {"nv12": "yuv420p", "p010le": "yuv420p10le", "p016le": "yuv420p12le"}
 
