@@ -21,7 +21,7 @@ from collections.abc import Callable, Collection, Generator
 from pathlib import Path
 from typing import Any
 
-from vidmod.containment import Limits, enclose, libc
+from vidmod.containment import Grants, Limits, enclose, libc
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "samples" / "demo.mp4"
@@ -59,6 +59,7 @@ def worker(
     uid: int | None = None,
     free: int = 2,
     imports: Collection[str] = (),
+    devices: Collection[str] = (),
     **limits: Any,
 ) -> Seen:
     """Run a body in the child of a fresh process that has no other threads."""
@@ -70,6 +71,7 @@ def worker(
         "uid": uid,
         "free": free,
         "imports": list(imports),
+        "devices": list(devices),
         "limits": limits,
     }
     code = "import sys; sys.path.insert(0, sys.argv[1]); from tests import enclosed; enclosed.zygote()"
@@ -131,7 +133,12 @@ def _be_worker(function: Callable[..., Body], request: dict[str, Any], writing: 
     keep = next(running)
     # Standard error is kept so that a failure of the test itself can be read.
     held = enclose(
-        Limits(**request["limits"]), {*keep, writing, 2}, free=request["free"], parent=parent, only=request["only"]
+        Limits(**request["limits"]),
+        {*keep, writing, 2},
+        free=request["free"],
+        grants=Grants(devices=tuple(map(Path, request["devices"]))),
+        parent=parent,
+        only=request["only"],
     )
     value = "it did not return"
     try:

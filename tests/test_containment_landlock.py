@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import socket
@@ -16,6 +17,9 @@ import pytest
 
 from tests.enclosed import Body, Needs, landlock_version, outcome, worker
 from vidmod.containment import Grants, landlock
+
+# linux/random.h: how much entropy the kernel has; only a device answers.
+RNDGETENTCNT = 0x80045200
 
 
 def touches_files(folder: str, version: int | None) -> Body:
@@ -116,6 +120,47 @@ def test_what_is_granted_can_be_used_and_nothing_else(version: int, folder: Path
         "links": "EACCES",
         "pipes": "EACCES",
         "executes": "EACCES",
+    }
+
+
+def uses_devices(folder: str, version: int) -> Body:
+    yield ()
+    landlock.enforce_landlock(
+        version, Grants(devices=(Path("/dev/urandom"), Path(folder, "file"), Path("/dev/nowhere")))
+    )
+
+    def entropy(path: str, flags: int) -> None:
+        device = os.open(path, flags)
+        try:
+            fcntl.ioctl(device, RNDGETENTCNT, bytes(4))
+        finally:
+            os.close(device)
+
+    def opens(path: str, flags: int) -> Any:
+        return outcome(lambda: os.close(os.open(path, flags)))
+
+    return {
+        "commands": outcome(partial(entropy, "/dev/urandom", os.O_RDWR)),
+        "another": [opens(path, os.O_RDONLY) for path in ("/dev/random", f"{folder}/other", folder)],
+        "cuts": opens(f"{folder}/file", os.O_RDWR | os.O_TRUNC),
+        "makes": opens(f"{folder}/new", os.O_RDWR | os.O_CREAT),
+    }
+
+
+@pytest.mark.parametrize("version", range(3, 10))
+def test_a_device_that_is_granted_can_be_commanded_and_no_other_opened(
+    version: int, folder: Path, needs: Needs
+) -> None:
+    needs("landlock")
+    if version > landlock_version():
+        pytest.skip(f"this kernel has version {landlock_version()}")
+    for name in ("file", "other"):
+        (folder / name).touch()
+    assert worker(uses_devices, str(folder), version, only=()).value == {
+        "commands": None,
+        "another": ["EACCES"] * 3,
+        "cuts": "EACCES",
+        "makes": "EACCES",
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import mmap
 import os
 import re
 import resource
@@ -39,6 +40,31 @@ def test_memory_ends_where_the_limit_is() -> None:
         128 * MIB,
     ]
     assert worker(allocates, sizes, only=()).value == sizes
+
+
+def maps_and_writes(reserved: int, sizes: list[int]) -> Body:
+    yield ()
+    reserving = outcome(lambda: len(mmap.mmap(-1, reserved, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, mmap.PROT_READ)))
+    return [reserving, *[outcome(partial(allocate, size)) for size in sizes]]
+
+
+def test_with_devices_what_is_limited_is_what_can_be_written_to(needs: Needs) -> None:
+    needs("landlock")
+    sizes = [128 * MIB, 512 * MIB, 128 * MIB]
+    some = {"only": ("limits", "landlock"), "memory_bytes": 256 * MIB}
+    assert worker(maps_and_writes, 4096 * MIB, sizes, devices=["/dev/null"], **some).value == [
+        4096 * MIB,
+        128 * MIB,
+        "MemoryError",
+        128 * MIB,
+    ]
+    assert worker(maps_and_writes, 4096 * MIB, sizes, **some).value[0] == "ENOMEM"
+
+
+def test_devices_are_not_granted_without_landlock() -> None:
+    seen = worker(maps_and_writes, 1, [], devices=["/dev/null"], only=("limits",))
+    assert seen.value is None
+    assert "no Landlock, without which no device can be granted" in seen.stderr
 
 
 def spins(seconds: float, ignored_before: bool, ignored_after: bool) -> Body:

@@ -176,15 +176,17 @@ def test_the_filter_of_both_machines(machine: str, number: int, arguments: tuple
 
 FOLDER = (Path("/folder"),)
 NOTHING, READING, WRITING = Grants(), Grants(readable=FOLDER), Grants(writable=FOLDER)
-NETWORK, LASTING = Grants(network=True), Grants(lasting=True)
+NETWORK, LASTING, DEVICES = Grants(network=True), Grants(lasting=True), Grants(devices=FOLDER)
 # Numbers on x86_64 and aarch64; arguments; who may.
 CALLS: list[tuple[tuple[int, int], tuple[int, ...], tuple[Grants, ...]]] = [
     # openat: for reading, and for each kind of change
-    ((257, 56), (3, 7, os.O_RDONLY | os.O_CLOEXEC), (READING, WRITING)),
-    ((257, 56), (3, 7, os.O_PATH), (READING, WRITING)),
+    ((257, 56), (3, 7, os.O_RDONLY | os.O_CLOEXEC), (READING, WRITING, DEVICES)),
+    ((257, 56), (3, 7, os.O_PATH), (READING, WRITING, DEVICES)),
+    # which files may be opened for writing is for Landlock to say
+    *[((257, 56), (3, 7, flags), (WRITING, DEVICES)) for flags in (os.O_WRONLY, os.O_RDWR | os.O_CLOEXEC)],
     *[
         ((257, 56), (3, 7, flags), (WRITING,))
-        for flags in (os.O_WRONLY, os.O_RDWR, os.O_CREAT, os.O_TRUNC, os.O_APPEND, os.O_TMPFILE | os.O_RDWR)
+        for flags in (os.O_CREAT, os.O_TRUNC, os.O_APPEND, os.O_TMPFILE | os.O_RDWR)
     ],
     # openat2, whose flags lie in memory
     ((437, 437), (3, 7, 9), ()),
@@ -216,7 +218,7 @@ def test_what_is_granted_and_no_more(
     machine: str, numbers: tuple[int, int], arguments: tuple[int, ...], granted: tuple[Grants, ...]
 ) -> None:
     number = numbers[list(system_calls.MACHINES).index(machine)]
-    for grants in (NOTHING, READING, WRITING, NETWORK, LASTING):
+    for grants in (NOTHING, READING, WRITING, NETWORK, LASTING, DEVICES):
         expected = ALLOW if grants in granted else EPERM
         assert run_filter(machine, number, *arguments, grants=grants) == expected, grants
 

@@ -37,6 +37,7 @@ ORDER = (
     "outlet",
     "messages",
     "reading",
+    "gpus",
     "smoothing",
     "policy",
     "timeline",

@@ -127,6 +127,7 @@ def cli(debug: bool) -> None:
 @click.option("--start", type=_Time(), help="Look from here on (90.5 or 00:01:30.500).")
 @click.option("--end", type=_Time(), help="Look up to here.")
 @click.option("--stop-at", type=click.Choice(["review", "block"]), help="Stop as soon as this verdict is reached.")
+@click.option("--decoder", default="auto", metavar="auto|cpu|cuda", help="Where pictures are decoded; auto: the CPU.")
 @click.option("--workers", type=int, metavar="N", help="Processes that read and decode.  [default: one a core]")
 @_limit_options
 @click.option("--fresh", is_flag=True, help="Scan again what was scanned before with the same models and sampling.")

@@ -15,7 +15,9 @@ from itertools import islice
 import numpy as np
 
 from vidmod.allocation import return_free_memory
+from vidmod.containment.grants import NOTHING
 from vidmod.errors import VidmodError
+from vidmod.gpus import DESCRIPTORS, Gpu, open_gpu
 from vidmod.jobs import FileJob
 from vidmod.messages import ReplyType, Seen, Task, decode, encode
 from vidmod.models import Model, ModelInput
@@ -71,6 +73,7 @@ class Crew:
         self._pool = Pool(_HANDLER, settings.limits, warm=_WARM)
         self._hands: dict[Worker, _Hand] = {}
         self._waiting: deque[_Waiting] = deque()
+        self._gpu: Gpu | None = None
 
     def close(self) -> None:
         """End all workers; more than once is fine."""
@@ -160,19 +163,34 @@ class Crew:
         return True
 
     def _hire(self, job: FileJob) -> _Hand:
-        settings = job.reading_settings()
+        gpu = self._gpu_for(job)
+        settings = job.reading_settings(None if gpu is None else gpu.settings)
         slot_bytes = sum(preparation.image_bytes for preparation in settings.preparations)
         # An opening of its own: workers must not share a position in the file.
         try:
             source = os.open(f"/proc/self/fd/{job.descriptor}", os.O_RDONLY | os.O_CLOEXEC)
             try:
-                worker = self._pool.fork(source, encode(settings), slots=_SLOTS, slot_bytes=slot_bytes)
+                worker = self._pool.fork(
+                    source,
+                    encode(settings),
+                    slots=_SLOTS,
+                    slot_bytes=slot_bytes,
+                    grants=NOTHING if gpu is None else gpu.grants,
+                    descriptors=2 if gpu is None else DESCRIPTORS,
+                )
             finally:
                 os.close(source)
         except OSError as exc:
             raise VidmodError(f"{job.path}: no process can be started to read it ({exc.strerror}).") from exc
         hand = self._hands[worker] = _Hand(worker, job)
         return hand
+
+    def _gpu_for(self, job: FileJob) -> Gpu | None:
+        """The GPU that decodes, tried when the first worker is needed."""
+        number = self._settings.gpu
+        if number is not None and self._gpu is None:
+            self._gpu = open_gpu(number, self._pool, job.reading_settings().preparations)
+        return self._gpu
 
     def _tell(self, hand: _Hand, task: Task, errand: Errand | None) -> None:
         hand.tasks.append((task, errand))

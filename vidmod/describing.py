@@ -40,6 +40,23 @@ def notes_of(ledger: Ledger, track: VideoTrack) -> list[str]:
     return [f"{stream_name(track)}: {text.format(count, ledger.packets)}." for count, text in rows if count]
 
 
+def gpu_notes(pictures: int, on_gpu: int) -> list[str]:
+    """What has to be known of a scan that decoded on a GPU.
+
+    Args:
+        pictures: That were decoded and looked at.
+        on_gpu: Of these, what the GPU has decoded.
+    """
+    notes = []
+    if on_gpu:
+        notes.append(
+            f"{on_gpu} pictures were decoded on the GPU, which conceals damage inside a picture and is silent about it."
+        )
+    if on_gpu < pictures:
+        notes.append(f"{pictures - on_gpu} pictures were decoded on the CPU: the GPU's decoder did not take them.")
+    return notes
+
+
 def stream_name(track: VideoTrack) -> str:
     """What notes call a stream."""
     return f"Stream {track.index}" + ("" if track.kind == "video" else f" ({track.kind})")

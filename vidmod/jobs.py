@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from vidmod._version import __version__
-from vidmod.describing import is_whole, model_json, notes_of, start_of, stream_name, unseen, video_json
+from vidmod.describing import gpu_notes, is_whole, model_json, notes_of, start_of, stream_name, unseen, video_json
 from vidmod.digest import Digest
 from vidmod.errors import NotVideoError, SourceError, SourceUnreadableError
 from vidmod.judging import find_segments, judge, verdict_of
@@ -25,6 +25,7 @@ from vidmod.media import Probe, VideoTrack, open_readable
 from vidmod.messages import (
     Failed,
     Found,
+    GpuSettings,
     LookDone,
     Probed,
     ProbeTask,
@@ -102,6 +103,9 @@ class FileJob:
         self._streams: list[StreamScan] = []
         self._notes: list[str] = []
         self._audits: list[Json] = []
+        # What this scan has decoded itself, and what of that a GPU has.
+        self._seen = 0
+        self._on_gpu = 0
         self._stopped = False
         self._failures = 0
         self._given_up: str | None = None
@@ -115,7 +119,7 @@ class FileJob:
             os.close(self.descriptor)
             self.descriptor = -1
 
-    def reading_settings(self) -> ReadingSettings:
+    def reading_settings(self, gpu: GpuSettings | None = None) -> ReadingSettings:
         """What its workers are started with."""
         limits = self._settings.limits
         return ReadingSettings(
@@ -123,6 +127,7 @@ class FileJob:
             max_pixels=limits.max_pixels,
             max_streams=limits.max_streams,
             preparations=[manifest.preparation for manifest in self._manifests],
+            gpu=gpu,
         )
 
     # What to do ---------------------------------------------------------------------------------
@@ -222,6 +227,8 @@ class FileJob:
     def judged(self, errand: Errand, seen: Seen, predictions: Predictions) -> None:
         """The models have spoken of a picture."""
         self.samples += 1
+        self._on_gpu += seen.on_gpu
+        self._seen += 1
         self._current.judged(errand, seen.pts, seen.end_pts, predictions)
         self._settle(errand)
 
@@ -407,6 +414,8 @@ class FileJob:
         whole = whole and not (self._facts and self._facts.unlisted)
         status: Status = "complete" if whole else "partial"
         found = find_segments(self._streams, self._policy)
+        if self._settings.gpu is not None:
+            self._notes += gpu_notes(self._seen, self._on_gpu)
         if self._stopped:
             self._notes.insert(0, f"Stopped when the verdict reached {self._settings.stop_at}, as asked.")
         return Timeline(
@@ -457,6 +466,13 @@ class FileJob:
             "audio": [] if facts is None else [dataclasses.asdict(track) for track in facts.audio],
         }
 
+    def _decoding(self) -> Json:
+        """Where pictures were decoded, of those that were not taken over from an earlier scan."""
+        if self._settings.gpu is None:
+            return {"device": "cpu"}
+        counts = {"pictures_on_gpu": self._on_gpu, "pictures_on_cpu": self._seen - self._on_gpu}
+        return {"device": f"cuda:{self._settings.gpu}", **counts}
+
     def _provenance(self, models: Sequence[Model]) -> Json:
         settings, policy = self._settings, self._policy
         return {
@@ -472,6 +488,7 @@ class FileJob:
                 "stop_at": settings.stop_at,
                 **({"seed": settings.seed, "audits": self._audits} if settings.sampling == "adaptive" else {}),
             },
+            "decoding": self._decoding(),
             "smoothing": policy.smoothing.as_dict(),
             "policy": policy.as_document(),
         }

@@ -35,14 +35,32 @@ class MediumSettings(msgspec.Struct, frozen=True, kw_only=True):
         return Medium(self.name, descriptor=descriptor, max_pixels=self.max_pixels, max_streams=self.max_streams)
 
 
+class GpuSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """A GPU that decodes and prepares pictures.
+
+    Attributes:
+        number: Which, from 0.
+        kernels: Compiled for it.
+    """
+
+    number: int
+    kernels: bytes
+
+
 class ReadingSettings(MediumSettings, frozen=True, kw_only=True):
     """What a worker that reads for a scan is started with.
 
     Attributes:
         preparations: One for each model.
+        gpu: What decodes, if not the CPU.
     """
 
     preparations: list[Preparation]
+    gpu: GpuSettings | None = None
+
+
+class TrialTask(msgspec.Struct, frozen=True, tag="trial"):
+    """Prepare drawn pictures on the GPU and on the CPU. Answered by `Tried` or `Failed`."""
 
 
 class ProbeTask(msgspec.Struct, frozen=True, tag="probe"):
@@ -77,7 +95,14 @@ class LookTask(msgspec.Struct, frozen=True, tag="look", kw_only=True):
     end: Fraction | None = None
 
 
-Task = ProbeTask | SurveyTask | LookTask
+Task = TrialTask | ProbeTask | SurveyTask | LookTask
+
+
+class Tried(msgspec.Struct, frozen=True, tag="tried", kw_only=True):
+    """How far apart the same pictures are, in levels of 255: on average, and at most in all but a hundredth of them."""
+
+    mean: float
+    most: float
 
 
 class Probed(msgspec.Struct, frozen=True, tag="probed"):
@@ -110,12 +135,17 @@ class Working(msgspec.Struct, frozen=True, tag="working"):
 
 
 class Seen(msgspec.Struct, frozen=True, tag="seen", kw_only=True):
-    """One prepared picture, its images one after the other in a slot of shared memory."""
+    """One prepared picture, its images one after the other in a slot of shared memory.
+
+    Attributes:
+        on_gpu: Whether a GPU has decoded it.
+    """
 
     slot: int
     pts: int
     end_pts: int
     geometries: list[Geometry]
+    on_gpu: bool = False
 
     def __post_init__(self) -> None:
         if not -(1 << 63) <= self.pts < self.end_pts < 1 << 63:
@@ -142,7 +172,7 @@ class LookDone(msgspec.Struct, frozen=True, tag="looked", kw_only=True):
     picture: Picture | None
 
 
-Reply = Probed | Failed | Found | SurveyDone | Working | Seen | LookDone
+Reply = Tried | Probed | Failed | Found | SurveyDone | Working | Seen | LookDone
 TaskType: Any = Task
 ReplyType: Any = Reply
 

@@ -37,9 +37,11 @@ def model_options(command: Command) -> Command:
     """What runs the networks, where and how precisely, and whose weights."""
     for option in (
         click.option("--weights", multiple=True, metavar="NAME=PATH", help="Use this file as a model's weights."),
-        click.option("--precision", default="auto", metavar="auto|fp32|bf16", help="Arithmetic of the networks."),
+        click.option("--precision", default="auto", metavar="auto|fp32|bf16|fp16", help="Arithmetic of the networks."),
         click.option("--device", default="auto", metavar="auto|cpu|cuda:N", help="Where the networks run."),
-        click.option("--runtime", default="auto", metavar="auto|openvino|onnxruntime", help="What runs the networks."),
+        click.option(
+            "--runtime", default="auto", metavar="auto|openvino|onnxruntime|tensorrt", help="What runs the networks."
+        ),
     ):
         command = option(command)
     return command

@@ -7,6 +7,7 @@ what to do by :mod:`vidmod.messages`.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -16,11 +17,12 @@ import numpy as np
 
 from vidmod import sampling
 from vidmod.allocation import return_free_memory
-from vidmod.errors import SourceError, UndecodableError
-from vidmod.media import Ledger, VideoTrack
+from vidmod.errors import RuntimeUnavailableError, SourceError, UndecodableError
+from vidmod.media import Ledger, Medium, VideoTrack
 from vidmod.media import loaded as _loaded  # noqa: F401
 from vidmod.media.demuxer import Demuxer
 from vidmod.media.frame import Frame
+from vidmod.media.hardware import stored_format
 from vidmod.media.parts import Part
 from vidmod.media.reader import Reader
 from vidmod.media.source import probe
@@ -39,6 +41,8 @@ from vidmod.messages import (
     SurveyDone,
     SurveyTask,
     TaskType,
+    TrialTask,
+    Tried,
     Working,
     decode,
     encode,
@@ -48,6 +52,8 @@ from vidmod.sampling import Sampler
 from vidmod.timebase import to_pts
 
 if TYPE_CHECKING:
+    from vidmod.models.cuda.preparing import GpuPreparer
+    from vidmod.models.images import ModelInput
     from vidmod.workers import Json, Link
 
 __all__ = ["serve"]
@@ -61,8 +67,9 @@ def serve(link: Link, settings: Json) -> None:
 class _Reading:
     def __init__(self, link: Link, settings: ReadingSettings) -> None:
         self._link = link
-        self._preparations = settings.preparations
+        self._settings = settings
         self._medium = settings.medium(link.source)
+        self._gpu: GpuPreparer | None = None
         self._picture: Picture | None = None
         self._sparse: tuple[VideoTrack, Demuxer, SparseReader] | None = None
 
@@ -71,6 +78,8 @@ class _Reading:
             task = decode(payload, TaskType)
             try:
                 match task:
+                    case TrialTask():
+                        self._send(self._tried())
                     case ProbeTask():
                         self._send(Probed(probe(self._medium, lambda: self._send(Working()))))
                     case SurveyTask():
@@ -79,7 +88,7 @@ class _Reading:
                         self._look(task)
                         # Packets of all sizes leave holes among what stays; over a film they add up.
                         return_free_memory()
-            except SourceError as exc:
+            except (SourceError, RuntimeUnavailableError) as exc:
                 self._send(Failed(type(exc).__name__, str(exc)[:1000]))
 
     def _send(self, message: msgspec.Struct) -> None:
@@ -110,7 +119,7 @@ class _Reading:
     def _sparse_reader(self, track: VideoTrack) -> SparseReader:
         if self._sparse is None or self._sparse[0] != track:
             self._release()
-            demuxer = Demuxer(self._medium, track)
+            demuxer = Demuxer(self._decoding(track), track)
             # What FFmpeg reads an index from is twice as large as the index.
             return_free_memory()
             self._sparse = (track, demuxer, SparseReader(demuxer))
@@ -122,6 +131,38 @@ class _Reading:
             self._sparse[1].close()
             self._sparse = None
 
+    def _decoding(self, track: VideoTrack) -> Medium:
+        """What a stream's packets are read from, by a decoder on the GPU where that is to decode it."""
+        gpu = self._settings.gpu
+        # Attached pictures are not worth a decoder there, and what is hidden or another eye's it does not give.
+        if gpu is None or track.kind != "video":
+            return self._medium
+        return dataclasses.replace(self._medium, gpu=gpu.number)
+
+    def _prepared(self, frame: Frame) -> list[ModelInput]:
+        """A picture's images, one for each model, made where it lies."""
+        picture = frame.on_gpu
+        if picture is None:
+            return [prepare(frame, preparation) for preparation in self._settings.preparations]
+        return self._preparer().prepare(picture)
+
+    def _preparer(self) -> GpuPreparer:
+        if self._gpu is None:
+            gpu = self._settings.gpu
+            assert gpu is not None
+            from vidmod.models.cuda.preparing import GpuPreparer
+
+            self._gpu = GpuPreparer(gpu.number, gpu.kernels, self._settings.preparations)
+        return self._gpu
+
+    def _tried(self) -> Tried:
+        from vidmod.models.cuda.trial import differences
+
+        preparer = self._preparer()
+        assert self._settings.gpu is not None
+        mean, most = differences(preparer, self._settings.gpu.number, self._settings.preparations)
+        return Tried(mean=mean, most=most)
+
     def _look_whole(self, task: LookTask) -> Ledger:
         """Decode every picture of a part, or of the stream, and look at those that `mode` chooses."""
         self._release()
@@ -131,7 +172,9 @@ class _Reading:
         end = None if task.end is None else to_pts(task.end, track.time_base)
         sampler: Sampler[Frame] = sampling.create(task.mode, task.interval, origin=task.origin)
         with (
-            Reader(self._medium, track, start=task.start if whole else None, part=None if whole else part) as reader,
+            Reader(
+                self._decoding(track), track, start=task.start if whole else None, part=None if whole else part
+            ) as reader,
             contextlib.closing(reader.frames(end)) as frames,
         ):
             for sample in _chosen(frames, sampler, start):
@@ -148,7 +191,7 @@ class _Reading:
         Raises:
             UndecodableError: It cannot be scaled.
         """
-        inputs = [prepare(frame, preparation) for preparation in self._preparations]
+        inputs = self._prepared(frame)
         if self._picture is None:
             self._picture = _picture_of(frame)
         slot, memory = self._link.acquire()
@@ -158,7 +201,8 @@ class _Reading:
             pixels[place : place + item.image.size] = item.image.reshape(-1)
             place += item.image.size
         geometries = [item.geometry for item in inputs]
-        self._send(Seen(slot=slot, pts=frame.pts, end_pts=frame.end_pts, geometries=geometries))
+        times = {"pts": frame.pts, "end_pts": frame.end_pts}
+        self._send(Seen(slot=slot, **times, geometries=geometries, on_gpu=frame.is_on_gpu))
         # PyAV ties a frame and its planes and side data into a cycle, so each would stay, with megabytes of pixels,
         # until Python has reason to look. There is little to look through: the zygote froze what was there before.
         gc.collect()
@@ -174,4 +218,4 @@ def _chosen(frames: Iterator[Frame], sampler: Sampler[Frame], start: int | None)
 def _picture_of(frame: Frame) -> Picture:
     orientation = frame.orientation
     size = (frame.picture.width, frame.picture.height)
-    return Picture(size, frame.picture.format.name, orientation.rotation, orientation.mirrored)
+    return Picture(size, stored_format(frame.picture), orientation.rotation, orientation.mirrored)

@@ -254,7 +254,7 @@ class Scanner(Closing):
         preparations = [dataclasses.asdict(manifest.preparation) for manifest in self.manifests]
         outputs = [dataclasses.asdict(manifest.output) for manifest in self.manifests]
         part = (settings.start, settings.end, settings.spans, settings.stop_at)
-        chosen = (settings.sampling, settings.interval, *part, settings.seed)
+        chosen = (settings.sampling, settings.interval, *part, settings.seed, settings.gpu is not None)
         bounds = (limits.max_pixels, limits.max_streams, limits.max_packets)
         # Where scores decide what is looked at, so does the policy.
         by_scores = settings.sampling == "adaptive" or settings.stop_at is not None

@@ -13,6 +13,7 @@ from vidmod.errors import UsageError, choose
 from vidmod.policy import VERDICTS, Policy
 
 DEFAULT_MODELS = ("open_nsfw", "nudenet")
+DECODERS = ("auto", "cpu", "cuda")
 # Encoders and players' seek bars have made two seconds the usual distance of key frames.
 _MAX_GAP_SECONDS = Fraction(2)
 
@@ -35,6 +36,8 @@ class ScanSettings:
         max_gap: The longest presentation time that may stay unseen between two samples, in seconds; what is
             further apart is `unsampled`. None for what `fps` leaves with `uniform`, and 2 s with `adaptive`
             and `keyframes`.
+        decoder: `cpu` or `cuda`; `auto` is the CPU, until decoding on a GPU was run by those who wrote it. What the
+            GPU does not take is decoded on the CPU, and counted.
         workers: Processes that read and decode; None for one a core.
         limits: What one input may cost.
         seed: For what `adaptive` chooses at random.
@@ -58,6 +61,7 @@ class ScanSettings:
     precision: str = "auto"
     weights: Mapping[str, Path] = field(default_factory=dict)
     max_gap: Fraction | None = None
+    decoder: str = "auto"
     workers: int | None = None
     limits: Limits = field(default_factory=Limits)
     seed: int = 0
@@ -66,6 +70,7 @@ class ScanSettings:
 
     def __post_init__(self) -> None:
         choose("sampling", self.sampling, sampling.MODES)
+        choose("decoder", self.decoder, DECODERS)
         if self.stop_at is not None:
             choose("stop-at", self.stop_at, VERDICTS[1:])
         if self.fps <= 0:
@@ -85,6 +90,14 @@ class ScanSettings:
             raise UsageError(f"Invalid spans ({self.spans!r}). Each is a start and an end after it, in seconds.")
         if self.start is not None and self.end is not None and self.start >= self.end:
             raise UsageError(f"Invalid end ({float(self.end):g}). It must lie after start ({float(self.start):g}).")
+
+    @property
+    def gpu(self) -> int | None:
+        """Which GPU decodes, the one of the networks if these run on any; None for the CPU."""
+        if self.decoder != "cuda":
+            return None
+        number = self.device.removeprefix("cuda:")
+        return int(number) if number.isdigit() else 0
 
     @property
     def interval(self) -> Fraction:

@@ -21,6 +21,8 @@ network    its network stays, and TCP and UDP of both versions of IP; no other k
 readable   these files and folders can be opened, for reading only (without Landlock: all that the user may read)
 writable   in these, files can also be made, changed, renamed and removed, and grow; no links, pipes or devices
            (without Landlock: all that the user may write)
+devices    these device nodes can be opened and commanded; what is limited is the memory that can be written to, not
+           addresses (not without Landlock)
 lasting    no limit of CPU time
 ========== ===================================================================================================
 

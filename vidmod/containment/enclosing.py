@@ -64,8 +64,8 @@ def enclose(
 
     Raises:
         UsageError: `keep`, `free` or `only` make no sense.
-        VidmodError: The process has several threads, of which only this one would be enclosed, or
-            `limits` cannot be set. It must not parse anything then.
+        VidmodError: The process has several threads, of which only this one would be enclosed; `limits` cannot be
+            set; or devices are granted and there is no Landlock. It must not parse anything then.
 
     Example:
         >>> if os.fork() == 0:  # doctest: +SKIP
@@ -85,6 +85,8 @@ def enclose(
             with contextlib.suppress(OSError):
                 put_on(grants)
                 held.append(name)
+    if grants.devices and "landlock" not in held:
+        raise VidmodError("This kernel has no Landlock, without which no device can be granted. Decode on the CPU.")
     return held
 
 

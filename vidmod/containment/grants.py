@@ -58,6 +58,9 @@ class Grants:
         network: Reach others by TCP and UDP, and be reached. No other kind of socket, not even a local one.
         readable: Files, and folders with all that is in them. What does not exist is left out.
         writable: The same, to read, write, make, rename and remove in, but no links, devices, or pipes.
+        devices: Device nodes, to open, read, write and command. Their drivers reserve terabytes of addresses, so not
+            these are limited then, but the memory that the process may write to. Only with Landlock, which alone can
+            tell one file that is opened for writing from another.
         lasting: It runs for as long as it is needed: no limit of processor time. Its threads may choose the processors
             that they run on.
 
@@ -68,17 +71,18 @@ class Grants:
     network: bool = False
     readable: tuple[Path, ...] = ()
     writable: tuple[Path, ...] = ()
+    devices: tuple[Path, ...] = ()
     lasting: bool = False
 
     def __post_init__(self) -> None:
-        for path in (*self.readable, *self.writable):
+        for path in (*self.readable, *self.writable, *self.devices):
             if not path.is_absolute():
                 raise UsageError(f"Invalid grant ({str(path)!r}). Use a path that begins with /.")
 
     @property
     def opens(self) -> bool:
         """Whether there is any file that it may open."""
-        return bool(self.readable or self.writable)
+        return bool(self.readable or self.writable or self.devices)
 
     def marks(self) -> tuple[Mark, ...]:
         """What each path leads to now.
@@ -86,7 +90,7 @@ class Grants:
         Granted is what is there at that moment, not its name: what takes its name later is out of reach. Where these
         have changed, only a new process sees what is new.
         """
-        return tuple(_mark(path) for path in (*self.readable, *self.writable))
+        return tuple(_mark(path) for path in (*self.readable, *self.writable, *self.devices))
 
 
 NOTHING = Grants()

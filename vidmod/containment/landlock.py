@@ -28,10 +28,12 @@ _RULE_PATH_BENEATH = 1
 _PATH_BENEATH = struct.Struct("=Qi")
 _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 1, 1 << 2, 1 << 3
 _REMOVE_FILE, _MAKE_DIR, _MAKE_REG, _REFER, _TRUNCATE = 1 << 5, 1 << 7, 1 << 8, 1 << 13, 1 << 14
+_IOCTL_DEV = 1 << 15
 _READING = _READ_FILE | _READ_DIR
 _WRITING = _READING | _WRITE_FILE | _TRUNCATE | _MAKE_REG | _MAKE_DIR | _REMOVE_FILE | _REFER
 # What can be allowed for something that is no folder.
-_OF_FILES = _READ_FILE | _WRITE_FILE | _TRUNCATE
+_COMMANDING = _READ_FILE | _WRITE_FILE | _IOCTL_DEV
+_OF_FILES = _READ_FILE | _WRITE_FILE | _TRUNCATE | _IOCTL_DEV
 
 
 def enforce_landlock(version: int | None = None, grants: Grants = NOTHING) -> None:
@@ -49,7 +51,11 @@ def enforce_landlock(version: int | None = None, grants: Grants = NOTHING) -> No
         version = call("syscall", _LANDLOCK_CREATE_RULESET, 0, 0, _LANDLOCK_VERSION_FLAG)
     ruleset, handled = _ruleset(version, grants)
     try:
-        for allowed, paths in ((_READING, grants.readable), (_WRITING, grants.writable)):
+        for allowed, paths in (
+            (_READING, grants.readable),
+            (_WRITING, grants.writable),
+            (_COMMANDING, grants.devices),
+        ):
             for path in paths:
                 _allow(ruleset, path, allowed & handled)
         call("syscall", _LANDLOCK_RESTRICT_SELF, ruleset, 0)

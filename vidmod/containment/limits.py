@@ -70,7 +70,9 @@ def set_limits(limits: Limits, keep: Collection[int], free: int, grants: Grants 
     """
     try:
         # As bytes: a codec may have to be imported, and a worker may not be able to read it any more.
-        mapped = int(Path("/proc/self/statm").read_bytes().split()[0]) * resource.getpagesize()
+        pages = [int(field) for field in Path("/proc/self/statm").read_bytes().split()]
+        # What it has mapped, and what of that it can write to without sharing it: proc_pid_statm(5).
+        mapped, data = pages[0] * resource.getpagesize(), pages[5] * resource.getpagesize()
         _hold_only(keep, free)
         # The signal's own action, in case that the parent had changed it: it is how the reason is known.
         signal.signal(signal.SIGXCPU, signal.SIG_DFL)
@@ -79,7 +81,8 @@ def set_limits(limits: Limits, keep: Collection[int], free: int, grants: Grants 
         if not grants.writable:
             _lower(resource.RLIMIT_FSIZE, 0, 0)
         _lower(resource.RLIMIT_CORE, 0, 0)
-        _lower(resource.RLIMIT_AS, mapped + limits.memory_bytes, mapped + limits.memory_bytes)
+        kind, used = (resource.RLIMIT_DATA, data) if grants.devices else (resource.RLIMIT_AS, mapped)
+        _lower(kind, used + limits.memory_bytes, used + limits.memory_bytes)
     except (OSError, ValueError) as exc:
         raise VidmodError(f"Cannot limit what a worker uses ({exc}). Nothing was parsed.") from exc
 

@@ -88,7 +88,11 @@ def _granted(grants: Grants) -> dict[str, list[_BpfLine]]:
     """For calls in ``REFUSED`` that are granted, what decides. Landlock has the last word, where there is one."""
     found: dict[str, list[_BpfLine]] = {}
     if grants.opens:
-        flags = 0 if grants.writable else WRITING_FLAGS
+        flags = WRITING_FLAGS
+        if grants.devices:
+            flags &= ~os.O_ACCMODE
+        if grants.writable:
+            flags = 0
         for name, argument in (("open", 1), ("openat", 2)):
             found[name] = _weigh([(_argument(argument), _HAS_BIT, flags)], then=_NOT_PERMITTED, otherwise=_ALLOW)
     if grants.writable:

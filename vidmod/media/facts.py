@@ -27,12 +27,14 @@ class Medium:
             read at a time.
         max_pixels: Larger pictures are not decoded.
         max_streams: Further streams are not looked for.
+        gpu: Which NVIDIA GPU decodes what it can, and keeps the pictures; None for the CPU.
     """
 
     name: str
     descriptor: int | None = None
     max_pixels: int = MAX_PIXELS
     max_streams: int = MAX_STREAMS
+    gpu: int | None = None
 
     def __str__(self) -> str:
         return self.name

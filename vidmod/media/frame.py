@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from vidmod import redaction
 from vidmod.errors import UndecodableError
+from vidmod.media.hardware import FORMATS, GpuPlane, planes_on_gpu
 
 ChannelOrder = Literal["bgr", "rgb"]
 Samples = TypeVar("Samples", bound=np.generic)
@@ -227,6 +228,47 @@ class Raster:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
+class GpuPicture:
+    """A picture's stored samples in a GPU's memory: luma, and chroma of 4:2:0 interleaved.
+
+    Attributes:
+        planes: The two planes.
+        width, height: Stored pixels.
+        sample_bytes: 1, or 2 with the value in the high bits.
+        matrix: Of YCbCr, by ITU-T H.273, table 4.
+        full_range: Whether luma goes from 0 to the highest value.
+        interlaced: Whether even and odd rows are of two moments.
+        orientation: How the stored picture is turned for display.
+    """
+
+    planes: tuple[GpuPlane, ...]
+    width: int
+    height: int
+    sample_bytes: int
+    matrix: int
+    full_range: bool
+    interlaced: bool
+    orientation: Orientation
+
+    @classmethod
+    def of(cls, picture: VideoFrame) -> GpuPicture | None:
+        """The samples of a decoder's picture; None if they are elsewhere, or of another kind."""
+        planes, kept = planes_on_gpu(picture), picture.sw_format
+        if not planes or kept is None:
+            return None
+        return cls(
+            planes,
+            picture.width,
+            picture.height,
+            FORMATS[kept.name],
+            int(colour_matrix(picture)),
+            colour_range(picture) == ColorRange.JPEG,
+            bool(picture.interlaced_frame),
+            orientation_of(picture),
+        )
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Frame:
     """One picture with its presentation time, half open: [pts, end_pts).
 
@@ -258,10 +300,22 @@ class Frame:
         """(width, height) in displayed pixels."""
         return self.orientation.size(self.picture.width, self.picture.height)
 
+    @property
+    def is_on_gpu(self) -> bool:
+        """Whether a GPU has decoded it, and keeps it."""
+        return self.picture.sw_format is not None
+
+    @property
+    def on_gpu(self) -> GpuPicture | None:
+        """The stored picture where a GPU keeps it as 4:2:0; None of any other."""
+        return GpuPicture.of(self.picture)
+
     def image(
         self, width: int, height: int, order: ChannelOrder = "rgb", interpolation: str = "bilinear"
     ) -> NDArray[np.uint8]:
         """The displayed picture scaled to height×width×3, uint8, full range, C-contiguous.
+
+        What a GPU keeps is fetched from there first.
 
         Raises:
             UndecodableError: swscale refuses the picture's size or format.

@@ -6,6 +6,7 @@ A claim is never a fact: nothing is sized by a header, and what was decoded is t
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
 from fractions import Fraction
@@ -21,6 +22,7 @@ from av.video.stream import VideoStream
 from vidmod.errors import NotVideoError, SourceError, SourceUnreadableError, UndecodableError
 from vidmod.media.facts import AudioTrack, Medium, Probe, TrackKind, VideoTrack
 from vidmod.media.files import check_readable
+from vidmod.media.hardware import accelerator
 from vidmod.media.unlisted import unlisted_video
 
 # FFmpeg's own logging, silent. PyAV's takes the interpreter's lock for every error, in decoding
@@ -84,8 +86,12 @@ def open_container(source: Path | Medium, *, edit_lists: bool = True) -> InputCo
             options={"max_pixels": str(medium.max_pixels)},
             container_options=options,
             metadata_errors="replace",
+            hwaccel=None if medium.gpu is None else accelerator(medium.gpu),
         )
     except FFmpegError as exc:
+        if medium.gpu is not None:
+            # The GPU may be out of memory; whose pictures are whose is told by each of them.
+            return open_container(dataclasses.replace(medium, gpu=None), edit_lists=edit_lists)
         raise _opening_error(medium, exc) from exc
     except UnicodeError as exc:
         raise SourceUnreadableError(f"{medium.name!r}: FFmpeg cannot open a name that is not UTF-8.") from exc

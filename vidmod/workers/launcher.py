@@ -25,7 +25,17 @@ _ANSWER_SECONDS = 60.0
 _CLOSE_SECONDS = 5.0
 _MAX_COMPLAINT_BYTES = 4000
 # Only what finding programs and modules needs: no credentials.
-_PASSED_ON = ("PATH", "LANG", "PYTHONHOME", "PYTHONPATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+_PASSED_ON = (
+    "PATH",
+    "LANG",
+    "PYTHONHOME",
+    "PYTHONPATH",
+    "LD_LIBRARY_PATH",
+    "DYLD_LIBRARY_PATH",
+    # which GPUs there are, and their numbers
+    "CUDA_VISIBLE_DEVICES",
+    "CUDA_DEVICE_ORDER",
+)
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "

@@ -13,7 +13,8 @@ import time
 from collections.abc import Sequence
 
 from vidmod.closing import Closing
-from vidmod.containment import Limits
+from vidmod.containment import Grants, Limits
+from vidmod.containment.grants import NOTHING
 from vidmod.errors import VidmodError
 from vidmod.workers.endings import Death
 from vidmod.workers.launcher import Launcher
@@ -53,7 +54,16 @@ class Pool(Closing):
         with contextlib.suppress(Exception):
             self.close()
 
-    def fork(self, source: int, settings: Json, *, slots: int, slot_bytes: int) -> Worker:
+    def fork(
+        self,
+        source: int,
+        settings: Json,
+        *,
+        slots: int,
+        slot_bytes: int,
+        grants: Grants = NOTHING,
+        descriptors: int = 2,
+    ) -> Worker:
         """Start a worker for one file; returns before it has started.
 
         Args:
@@ -62,6 +72,8 @@ class Pool(Closing):
             settings: For the handler.
             slots: How many pictures the worker may be ahead; 0 for none.
             slot_bytes: The size of a picture, at least 1 if there are slots.
+            grants: What the worker may do beside computing and answering.
+            descriptors: How many files it may have open at once.
 
         Raises:
             ValueError: The source can be written, or a number is out of range.
@@ -75,23 +87,24 @@ class Pool(Closing):
             raise ValueError("The source can be written, and so could a worker. Open it for reading only.")
         number = next(self._numbers)
         connection, theirs = connect()
-        descriptors = [theirs]
+        passed = [theirs]
         try:
-            descriptors.append(fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, 3))
+            passed.append(fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, 3))
             if slots:
-                descriptors.append(shared_memory(slots, slot_bytes))
-            frame = {"fork": number, "descriptors": len(descriptors), "slots": slots, "slot_bytes": slot_bytes}
-            request = encode({**frame, "settings": settings})
-            memory = descriptors[2] if slots else None
+                passed.append(shared_memory(slots, slot_bytes))
+            frame = {"fork": number, "descriptors": len(passed), "slots": slots, "slot_bytes": slot_bytes}
+            reach = {"grants": _as_json(grants), "free": descriptors}
+            request = encode({**frame, **reach, "settings": settings})
+            memory = passed[2] if slots else None
             worker = Worker(connection, memory, slots, slot_bytes, self._limits)
         except BaseException:
             connection.close()
-            for descriptor in descriptors:
+            for descriptor in passed:
                 os.close(descriptor)
             raise
         self._workers[number] = worker
         try:
-            launcher.post(request, descriptors)
+            launcher.post(request, passed)
         except VidmodError:
             self._give_up()
             raise
@@ -197,3 +210,10 @@ class Pool(Closing):
         for worker in self._workers.values():
             worker.forget()
         self._workers.clear()
+
+
+def _as_json(grants: Grants) -> Json:
+    return {
+        name: [str(path) for path in value] if isinstance(value, tuple) else value
+        for name, value in dataclasses.asdict(grants).items()
+    }

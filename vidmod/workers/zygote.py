@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import NoReturn, cast
 
 from vidmod.allocation import return_large_blocks
-from vidmod.containment import Limits, enclose
+from vidmod.containment import Grants, Limits, enclose
 from vidmod.workers.endings import MAX_DETAIL_CHARACTERS
 from vidmod.workers.link import Link
 from vidmod.workers.slots import Slots
@@ -164,7 +164,8 @@ class Zygote:
             kept.append(_MAPPING)
         failure: bytes | None = None
         try:
-            layers = enclose(self._limits, keep=kept, parent=self._pid)
+            grants = _grants(request["grants"])
+            layers = enclose(self._limits, keep=kept, free=request["free"], grants=grants, parent=self._pid)
             connection.sendall(encode({"layers": list(layers)}))
             self._handler(Link(connection, _SOURCE, slots, request["slots"]), request["settings"])
         except MemoryError:
@@ -212,6 +213,13 @@ def _warm_up(request: Json) -> Handler:
     # Garbage collection in workers need not look at it, nor make pages of it their own by writing reference counts.
     gc.freeze()
     return cast(Handler, handler)
+
+
+def _grants(values: Json) -> Grants:
+    fields: Json = {
+        name: tuple(map(Path, value)) if isinstance(value, list) else value for name, value in values.items()
+    }
+    return Grants(**fields)
 
 
 def _check_single_thread() -> None:
