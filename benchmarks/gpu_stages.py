@@ -5,7 +5,6 @@ Every function here takes and gives what JSON can hold.
 
 from __future__ import annotations
 
-import importlib
 import itertools
 import os
 import time
@@ -15,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vidmod.media.frame import Frame
+    from vidmod.media.frame import Frame, GpuPicture
+    from vidmod.models.cuda.preparing import GpuPreparer
 
 # Pictures that a GPU keeps take from the few that its decoder has.
 PICTURES_ON_GPU, PICTURES_ON_CPU = 4, 32
@@ -83,9 +83,11 @@ def kernels_drawn(gpu: int) -> dict[str, Any]:
     """The CUDA kernels against the CPU, on pictures that are drawn and coded on the spot."""
     from vidmod.models import find
 
-    manifests = [find(name).preparation for name in _models()]
     preparer = _preparer(gpu)
-    mean, most = _module("trial").differences(preparer, gpu, manifests)
+    from vidmod.models.cuda.trial import differences
+
+    manifests = [find(name).preparation for name in _models()]
+    mean, most = differences(preparer, gpu, manifests)
     return _apart(mean, most, "a drawn clip")
 
 
@@ -112,11 +114,10 @@ def kernels_film(path: str, gpu: int) -> dict[str, Any]:
 
 
 def _apart(mean: float, most: float, what: str) -> dict[str, Any]:
-    bounds = importlib.import_module("vidmod.gpus")
-    text = (
-        f"{what}: {mean:.2f} levels of 255 apart, of {bounds.MOST_MEAN:g}; 99 % within {most:.0f}, of {bounds.MOST:g}"
-    )
-    return {"passed": mean <= bounds.MOST_MEAN and most <= bounds.MOST, "text": text}
+    from vidmod.gpus import MOST, MOST_MEAN
+
+    text = f"{what}: {mean:.2f} levels of 255 apart, of {MOST_MEAN:g}; 99 % within {most:.0f}, of {MOST:g}"
+    return {"passed": mean <= MOST_MEAN and most <= MOST, "text": text}
 
 
 # Throughput -------------------------------------------------------------------------------------
@@ -137,15 +138,16 @@ def decode(path: str, gpu: int | None, files: int) -> dict[str, Any]:
 def _decode_whole(path: str, gpu: int | None, threads: int) -> int:
     import av
 
-    accelerator = None if gpu is None else importlib.import_module("vidmod.media.hardware").accelerator(gpu)
+    from vidmod.media.hardware import accelerator
+
     count, on_cpu = 0, 0
-    with av.open(path, hwaccel=accelerator) as container:
+    with av.open(path, hwaccel=None if gpu is None else accelerator(gpu)) as container:
         stream = container.streams.video[0]
         if gpu is None:
             stream.codec_context.thread_type, stream.codec_context.thread_count = "FRAME", threads
         for frame in container.decode(stream):
             count += 1
-            on_cpu += getattr(frame, "sw_format", None) is None
+            on_cpu += frame.sw_format is None
     if gpu is not None and on_cpu:
         raise NotHereError(f"the GPU's decoder did not take {on_cpu} of {count} pictures")
     return count
@@ -208,15 +210,16 @@ def infer(runtime: str, device: str, batch: int, seconds: float) -> dict[str, An
 
 
 def whole(path: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """A scan of every picture by the library, everything started beforehand."""
+    """A scan by the library, everything started beforehand.
+
+    Args:
+        settings: `sampling` `all` looks at every picture; `uniform` at two a second, as scans do unless told otherwise.
+    """
     from vidmod.scanning import Scanner, ScanSettings
 
     if str(settings.get("device", "")).startswith("cuda:"):
         _need(int(settings["device"].removeprefix("cuda:")))
-    known = ScanSettings.__dataclass_fields__
-    if unknown := sorted(set(settings) - set(known)):
-        raise NotHereError(f"this vidmod's scans have no setting {', '.join(unknown)}")
-    with Scanner(ScanSettings(sampling="all", fresh=True, **settings)) as scanner:
+    with Scanner(ScanSettings(fresh=True, **settings)) as scanner:
         scanner.warm_up()
         began = time.perf_counter()
         timeline = scanner.scan(path)
@@ -248,10 +251,7 @@ def _frames(path: str, gpu: int | None) -> Iterator[Frame]:
     from vidmod.media.reader import Reader
     from vidmod.media.source import probe
 
-    where: dict[str, Any] = {} if gpu is None else {"gpu": gpu}
-    if where and "gpu" not in Medium.__dataclass_fields__:
-        raise NotHereError("this vidmod does not decode on a GPU")
-    with Reader(Medium(path, **where), probe(Path(path)).tracks[0]) as reader:
+    with Reader(Medium(path, gpu=gpu), probe(Path(path)).tracks[0]) as reader:
         yield from reader.frames()
 
 
@@ -268,25 +268,18 @@ def _need(gpu: int) -> None:
         raise NotHereError(trouble)
 
 
-def _on_gpu(frame: Any) -> Any:
+def _on_gpu(frame: Frame) -> GpuPicture:
     if (picture := frame.on_gpu) is None:
         raise NotHereError("the GPU's decoder does not take this film")
     return picture
 
 
-def _preparer(gpu: int) -> Any:
+def _preparer(gpu: int) -> GpuPreparer:
     from vidmod.models import find
+    from vidmod.models.cuda.preparing import GpuPreparer, kernels_for
 
     _need(gpu)
-    module = _module("preparing")
-    return module.GpuPreparer(gpu, module.kernels_for(gpu), [find(name).preparation for name in _models()])
-
-
-def _module(name: str) -> Any:
-    try:
-        return importlib.import_module(f"vidmod.models.cuda.{name}")
-    except ModuleNotFoundError as exc:
-        raise NotHereError(f"there is no {exc.name}") from exc
+    return GpuPreparer(gpu, kernels_for(gpu), [find(name).preparation for name in _models()])
 
 
 def _models() -> Sequence[str]:

@@ -51,7 +51,7 @@ def maps_and_writes(reserved: int, sizes: list[int]) -> Body:
 def test_with_devices_what_is_limited_is_what_can_be_written_to(needs: Needs) -> None:
     needs("landlock")
     sizes = [128 * MIB, 512 * MIB, 128 * MIB]
-    some = {"only": ("limits", "landlock"), "memory_bytes": 256 * MIB}
+    some: dict[str, Any] = {"only": ("limits", "landlock"), "memory_bytes": 256 * MIB}
     assert worker(maps_and_writes, 4096 * MIB, sizes, devices=["/dev/null"], **some).value == [
         4096 * MIB,
         128 * MIB,

@@ -8,14 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from av.codec.hwaccel import HWDeviceType
+from av.codec.hwaccel import HWDeviceType, hwdevices_available
 from av.video.frame import VideoFrame
 
 from vidmod.errors import RuntimeUnavailableError
 from vidmod.media import Medium, hardware, hardware_trial
+from vidmod.media.encoding import Look, NoEncoderError, nvenc_for
 from vidmod.media.frame import Frame
 from vidmod.media.reader import Reader
-from vidmod.media.source import probe
+from vidmod.media.rewrite_job import Plan
+from vidmod.media.rewriting import rewrite
+from vidmod.media.source import open_container, probe
 
 SAMPLE = Path(__file__).resolve().parent.parent / "samples" / "demo.mp4"
 HAS_DRIVER = Path("/proc/driver/nvidia/version").exists()
@@ -58,7 +61,7 @@ def test_the_gpu_is_asked_for_by_its_number_and_keeps_the_pictures() -> None:
     assert (asked.device_id, asked.is_hw_owned) == (1, True)
     # FFmpeg's own context would not be the one that kernels work in.
     assert asked.options == {"primary_ctx": "1"}
-    assert hardware.is_built_in() == ("cuda" in hardware.hwdevices_available())
+    assert hardware.is_built_in() == ("cuda" in hwdevices_available())
     assert "cuda" in HWDeviceType.__members__
 
 
@@ -92,3 +95,31 @@ def test_the_clip_of_the_trial_has_pictures_that_depend_on_others() -> None:
     assert [packet.pts for packet in packets] != sorted(packet.pts or 0 for packet in packets)
     means = [float(picture.to_ndarray(format="gray").mean()) for picture in pictures]
     assert len(set(means)) == 8
+
+
+@without_driver
+def test_where_nvenc_does_not_open_the_cpu_encodes_and_that_is_said(tmp_path: Path) -> None:
+    medium = Medium(str(SAMPLE))
+    plan = Plan(touched=(), full=True, gpu=0, preset="ultrafast")
+    with (tmp_path / "out.mp4").open("w+b") as file:
+        done = rewrite(medium, probe(medium).tracks[0], file, plan, lambda *_: None)
+    assert (done.encoder, done.full, done.lost_pictures) == ("libx264", True, 0)
+    assert done.reason is not None
+    assert "h264_nvenc cannot be opened for it" in done.reason
+    assert "the CPU has encoded it" in done.reason
+
+
+def test_nvenc_is_asked_only_for_what_it_takes() -> None:
+    with open_container(Medium(str(SAMPLE))) as container:
+        look = Look.of(container.streams.video[0])
+    assert nvenc_for(dataclasses.replace(look, profile="High")) == (
+        "h264_nvenc",
+        dataclasses.replace(look, profile=None),
+    )
+    for other, why in (
+        ({"codec": "vp9"}, "no encoder for vp9"),
+        ({"pixel_format": "yuv422p10le"}, "cannot encode yuv422p10le"),
+        ({"interlaced": True}, "interlaced"),
+    ):
+        with pytest.raises(NoEncoderError, match=why):
+            nvenc_for(dataclasses.replace(look, **other))

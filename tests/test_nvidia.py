@@ -13,7 +13,7 @@ import pytest
 
 from tests.nvidia.drivers import build_driver
 from vidmod import inventory
-from vidmod.media import codecs
+from vidmod.media import hardware
 from vidmod.models import nvidia, nvidia_packages
 from vidmod.models.nvidia import Gpu, Machine
 
@@ -170,7 +170,7 @@ def test_doctor_tells_what_nobody_has_run(monkeypatch: pytest.MonkeyPatch, capsy
     from rich.console import Console
 
     monkeypatch.setattr(nvidia, "look", lambda: Machine(problem="libcuda.so.1 cannot be loaded"))
-    monkeypatch.setattr(codecs, "has_cuda", lambda: False)
+    monkeypatch.setattr(hardware, "is_built_in", lambda: False)
     Console(width=80).print(inventory.doctor_table())
     said = capsys.readouterr().out
     assert max(map(len, said.splitlines())) <= 80

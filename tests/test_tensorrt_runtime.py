@@ -8,7 +8,6 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -509,9 +508,7 @@ class TestTheCache:
                 raise RuntimeUnavailableError("There is no engine. Run: vidmod engines build redness")
             return plan_of(request, version=version)
 
-        engines = ModuleType("vidmod.models.engines")
-        engines.find_plan = find_plan  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, "vidmod.models.engines", engines)
+        monkeypatch.setattr(tensorrt_cuda, "find_plan", find_plan)
         return asked
 
     def test_the_plan_is_asked_for(self, rig: Rig, found: list[tuple[Any, ...]]) -> None:

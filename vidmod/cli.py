@@ -350,6 +350,7 @@ def judge(
 @click.option("--crf", type=int, help="Quality of what is encoded; lower is better.  [default: fits the codec]")
 @click.option("--preset", help="Speed of the encoder, in x264's words.  [default: veryfast]")
 @click.option("--full-reencode", is_flag=True, help="Encode every picture, not only groups that have changed.")
+@click.option("--encoder", default="auto", metavar="auto|cpu|nvenc", help="For a full re-encoding; auto: the CPU.")
 @click.option("--verify/--no-verify", default=True, show_default=True, help="Decode the output and look at it again.")
 @click.option(
     "--sampling",
@@ -381,6 +382,7 @@ def redact(
     crf: int | None,
     preset: str | None,
     full_reencode: bool,
+    encoder: str,
     verify: bool,
     quiet: bool,
     json_log: bool,
@@ -409,6 +411,7 @@ def redact(
         crf=crf,
         preset=preset,
         full_reencode=full_reencode,
+        encoder=encoder,
         verify=verify,
     )
     if str(output) == "-":

@@ -70,10 +70,19 @@ class _Reading:
         self._settings = settings
         self._medium = settings.medium(link.source)
         self._gpu: GpuPreparer | None = None
+        self._codec = ""
         self._picture: Picture | None = None
         self._sparse: tuple[VideoTrack, Demuxer, SparseReader] | None = None
 
     def run(self) -> None:
+        try:
+            self._serve()
+        finally:
+            self._release()
+            if self._gpu is not None:
+                self._gpu.close()
+
+    def _serve(self) -> None:
         while (payload := self._link.receive()) is not None:
             task = decode(payload, TaskType)
             try:
@@ -105,6 +114,7 @@ class _Reading:
 
     def _look(self, task: LookTask) -> None:
         self._picture = None
+        self._codec = task.track.codec
         if task.part.sound and task.wanted is not None:
             try:
                 for frame in self._sparse_reader(task.track).frames(task.part, task.wanted):
@@ -144,7 +154,7 @@ class _Reading:
         picture = frame.on_gpu
         if picture is None:
             return [prepare(frame, preparation) for preparation in self._settings.preparations]
-        return self._preparer().prepare(picture)
+        return self._preparer().prepare(picture, self._codec)
 
     def _preparer(self) -> GpuPreparer:
         if self._gpu is None:

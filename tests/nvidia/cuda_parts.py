@@ -197,6 +197,7 @@ CALLS = {
     "cuCtxPushCurrent": Call(context=False),
     "cuCtxPopCurrent": Call(1, context=False, frees=True),
     "cuCtxSetCurrent": Call(context=False),
+    "cuCtxSynchronize": Call(breaks_capture=True, waits=True),
     "cuStreamCreate": Call(1),
     "cuStreamDestroy": Call(frees=True),
     "cuStreamSynchronize": Call(breaks_capture=True, waits=True),

@@ -327,6 +327,11 @@ class FakeCuda:
         del self.streams[int(stream)]
         return CUresult(0)
 
+    def _cuCtxSynchronize(self) -> CUresult:
+        for stream in self.streams.values():
+            self._drain(stream)
+        return self._sticky or CUresult(0)
+
     def _cuStreamSynchronize(self, stream: Any) -> CUresult:
         if not self._known(self.streams, stream, "synchronisation"):
             return CUresult.CUDA_ERROR_INVALID_HANDLE

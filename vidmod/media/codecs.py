@@ -6,7 +6,6 @@ from typing import Literal
 
 import av
 from av.codec import codecs_available
-from av.codec.hwaccel import hwdevices_available
 
 _DECODERS = ("h264", "hevc", "vp8", "vp9", "libdav1d", "av1", "mpeg2video", "mpeg4", "h263", "prores", "mjpeg", "png")
 _ENCODERS = ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "h264_nvenc", "hevc_nvenc", "aac", "png", "mjpeg")
@@ -20,11 +19,6 @@ def decoders() -> list[str]:
 def encoders() -> list[str]:
     """The encoders present of those that redaction can use; hardware ones may still not open."""
     return _present(_ENCODERS, "w")
-
-
-def has_cuda() -> bool:
-    """Whether FFmpeg was built to decode on NVIDIA's GPUs; whether there is one is another matter."""
-    return "cuda" in hwdevices_available()
 
 
 def _present(names: tuple[str, ...], mode: Literal["r", "w"]) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import cast
 
@@ -36,6 +36,8 @@ ENCODERS = {
     "prores": "prores_ks",
     "ffv1": "ffv1",
 }
+# What an NVIDIA GPU may encode instead, where its encoder opens. H100 and H200 have none.
+NVENC = {"h264": "h264_nvenc", "hevc": "hevc_nvenc", "av1": "av1_nvenc"}
 # Constant quality by default, each in its encoder's own scale: lower is better. x264's and x265's are what their
 # authors call visually lossless (x264: 18; x265 gives the same at 2 more), libvpx's and SVT-AV1's lie at about the
 # same SSIM; the others are quantisers of 1 to 31.
@@ -45,12 +47,18 @@ QUALITY = {
     "libvpx-vp9": 24,
     "libvpx": 8,
     "libsvtav1": 22,
+    # not compared with the others by eye: nobody who wrote this has run them
+    "h264_nvenc": 18,
+    "hevc_nvenc": 20,
+    "av1_nvenc": 22,
     "mpeg4": 2,
     "mpeg2video": 2,
     "mpeg1video": 2,
     "mjpeg": 2,
 }
-_WORST = {"libx264": 51, "libx265": 51, "libvpx-vp9": 63, "libvpx": 63, "libsvtav1": 63}
+_WORST = {"libx264": 51, "libx265": 51, "libvpx-vp9": 63, "libvpx": 63, "libsvtav1": 63} | dict.fromkeys(
+    NVENC.values(), 51
+)
 _WORST_QUANTISER = 31
 # Speed in x264's words, and what comes near it elsewhere: SVT-AV1's preset, libvpx's cpu-used.
 PRESETS: Mapping[str, tuple[int, int]] = {
@@ -62,6 +70,15 @@ PRESETS: Mapping[str, tuple[int, int]] = {
     "medium": (7, 4),
     "slow": (6, 2),
 }
+# NVENC's own scale, p1 (fastest) to p7.
+_NVENC_PRESETS = {
+    "ultrafast": "p1",
+    "superfast": "p2",
+    "veryfast": "p3",
+    "faster": "p4",
+    "fast": "p5",
+    "medium": "p6",
+} | {"slow": "p7"}
 # x264 at 1080p on one core: 131, 76 and 59 frames/s for ultrafast, superfast and veryfast; the slower ones halve that.
 DEFAULT_PRESET = "veryfast"
 # Profiles that x264 is asked for; those of more bits or chroma follow from the pixel format.
@@ -145,6 +162,7 @@ class Effort:
         parameter_sets: H.264: the id of the parameter sets.
         global_header: Whether parameter sets go to `extradata` and not into the packets.
         steady: H.264: whether to state the rate in the stream, where the container has no durations.
+        gpu: Which NVIDIA GPU encodes a whole stream, if it can; None for the CPU.
 
     Raises:
         UsageError: The preset is not one of these.
@@ -158,6 +176,7 @@ class Effort:
     parameter_sets: int | None = None
     global_header: bool = False
     steady: bool = False
+    gpu: int | None = None
 
     def __post_init__(self) -> None:
         choose("preset", self.preset, PRESETS)
@@ -165,6 +184,22 @@ class Effort:
             raise UsageError(
                 f"Invalid crf ({self.crf:g}). Use 0 (best) to 51 for H.264 and HEVC, to 63 for VP9 and AV1."
             )
+
+
+def nvenc_for(look: Look) -> tuple[str, Look]:
+    """The GPU's encoder of a stream's own codec, and the stream as that takes it.
+
+    Raises:
+        NoEncoderError: There is none. Whether it opens is another matter.
+    """
+    name = NVENC.get(look.codec)
+    if name is None or not _pixel_formats(name):
+        raise NoEncoderError(f"NVENC has no encoder for {look.codec}")
+    if look.interlaced:
+        raise NoEncoderError(f"{name} is not used for interlaced pictures")
+    if (kept := nearest_format(name, look)) != look.pixel_format:
+        raise NoEncoderError(f"{name} cannot encode {look.pixel_format}, only {kept}")
+    return name, replace(look, profile=None)
 
 
 def encoder_for(look: Look) -> str:
@@ -258,6 +293,10 @@ def _options(context: VideoCodecContext, name: str, look: Look, effort: Effort) 
         # It reports to standard error what nobody asked for.
         os.environ.setdefault("SVT_LOG", "0")
         yield from (("preset", str(svt_preset)), ("crf", crf), ("svtav1-params", f"lp={effort.threads}"))
+    elif name in NVENC.values():
+        # Constant quality is a variable rate without a bound.
+        yield from (("rc", "vbr"), ("cq", crf), ("b", "0"), ("preset", _NVENC_PRESETS[effort.preset]))
+        yield from (("forced-idr", "1"), ("gpu", str(effort.gpu or 0)))
     elif name.startswith("libvpx"):
         if name == "libvpx":
             context.bit_rate = int(look.size[0] * look.size[1] * look.rate * _VP8_BITS_PER_PIXEL)

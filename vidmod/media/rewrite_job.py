@@ -50,6 +50,7 @@ class Plan:
         muted: When all sound is silent, half open, in pts of the track's time base; none to copy it as it is.
         crf, preset, threads: See `Effort`.
         full: Encode the whole stream.
+        gpu: Which NVIDIA GPU encodes a whole stream, if it can; None for the CPU.
         cuts: What is removed, half open, in pts of the track's time base: every picture that is shown in it for any
             time, and all that sounds meanwhile. What comes after moves forward, see :mod:`vidmod.cuts`.
 
@@ -64,6 +65,7 @@ class Plan:
     preset: str = DEFAULT_PRESET
     threads: int = 1
     full: bool = False
+    gpu: int | None = None
     cuts: tuple[Span, ...] = ()
 
     def __post_init__(self) -> None:
@@ -74,7 +76,7 @@ class Plan:
 
     def effort(self) -> Effort:
         """How to encode, as far as it does not depend on the source."""
-        return Effort(crf=self.crf, preset=self.preset, threads=self.threads)
+        return Effort(crf=self.crf, preset=self.preset, threads=self.threads, gpu=self.gpu)
 
     def spans(self) -> tuple[tuple[int, int], ...]:
         """What is touched, sorted and disjoint."""

@@ -25,6 +25,7 @@ from vidmod.media.encoding import (
     configure,
     encoder_for,
     nearest_format,
+    nvenc_for,
     open_encoder,
 )
 from vidmod.media.muxer import MOV_FAMILY, Muxer, display_matrix
@@ -225,13 +226,22 @@ def _choose(look: Look, effort: Effort, muxer: Muxer) -> tuple[str, Look, str | 
         NoEncoderError: None does.
     """
     why: str | None = None
+    refused: str | None = None
+    if effort.gpu is not None:
+        try:
+            name, its = nvenc_for(look)
+            _try(name, its, effort, muxer)
+        except NoEncoderError as exc:
+            refused = f"{exc}, so the CPU has encoded it"
+        else:
+            return name, its, None
     try:
         name = encoder_for(look)
         _try(name, look, effort, muxer)
     except NoEncoderError as exc:
         why = str(exc)
     else:
-        return name, look, None
+        return name, look, refused
     for name, codec in (("libx264", "h264"), ("libsvtav1", "av1"), ("libvpx-vp9", "vp9")):
         other = replace(look, codec=codec, profile=None, pixel_format=nearest_format(name, look))
         try:

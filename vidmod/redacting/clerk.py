@@ -11,7 +11,10 @@ from typing import Self
 import msgspec
 
 from vidmod.containment import Limits
+from vidmod.containment.grants import NOTHING
 from vidmod.errors import OutputError, SourceError, VidmodError
+from vidmod.gpus import DESCRIPTORS
+from vidmod.gpus import grants as gpu_grants
 from vidmod.media import Probe, VideoTrack
 from vidmod.messages import Failed, MediumSettings, Probed, ProbeTask, Working, decode, encode
 from vidmod.redacting.messages import (
@@ -53,10 +56,12 @@ class Office:
 
     Args:
         limits: What a worker may cost.
+        on_gpu: Whether workers may reach the GPUs.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, *, on_gpu: bool = False) -> None:
         self.limits = limits
+        self._on_gpu = on_gpu
         self._pool = Pool(HANDLER, limits, warm=WARM)
         self._hired: set[Worker] = set()
         self._heard: deque[Message | Ended] = deque()
@@ -77,7 +82,14 @@ class Office:
         try:
             source = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
             try:
-                worker = self._pool.fork(source, encode(settings), slots=_SLOTS, slot_bytes=_SLOT_BYTES)
+                worker = self._pool.fork(
+                    source,
+                    encode(settings),
+                    slots=_SLOTS,
+                    slot_bytes=_SLOT_BYTES,
+                    grants=NOTHING if not self._on_gpu else gpu_grants(),
+                    descriptors=2 if not self._on_gpu else DESCRIPTORS,
+                )
             finally:
                 os.close(source)
         except OSError as exc:

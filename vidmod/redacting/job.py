@@ -85,7 +85,7 @@ class Redactor:
         self.settings = settings
         self._scanner = Scanner(settings.scan, notify=notify)
         self._lookers: dict[tuple[str, ...], Scanner] = {}
-        self._office = Office(settings.scan.limits)
+        self._office = Office(settings.scan.limits, on_gpu=settings.gpu is not None)
 
     def __enter__(self) -> Redactor:
         return self
@@ -502,6 +502,7 @@ class _Job:
             preset=self._settings.preset,
             full=full is not None,
             threads=self._workers,
+            gpu=self._settings.gpu,
         )
         self._progress("writing", 0.0)
         written = next(iter(clerk.rewrite(task, aside.descriptor, self._most_bytes)))

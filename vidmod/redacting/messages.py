@@ -51,6 +51,7 @@ class RewriteTask(msgspec.Struct, frozen=True, tag="rewrite", kw_only=True):
         crf, preset: Of the encoder; None for what fits the source.
         full: Encode every picture.
         threads: Of the encoder.
+        gpu: Which NVIDIA GPU encodes a whole stream, if it can; None for the CPU.
         cuts: What is removed instead, [start, end) in its time base.
     """
 
@@ -65,6 +66,7 @@ class RewriteTask(msgspec.Struct, frozen=True, tag="rewrite", kw_only=True):
     preset: str | None
     full: bool
     threads: int
+    gpu: int | None = None
     cuts: list[tuple[int, int]] = []
 
 

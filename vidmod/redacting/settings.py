@@ -10,6 +10,7 @@ from vidmod.redaction import SHAPES, STYLES
 from vidmod.settings import ScanSettings
 
 SEGMENT_MODES = ("boxes", "slate", "cut")
+ENCODING = ("auto", "cpu", "nvenc")
 AUDIO_MODES = ("keep", "mute")
 # As in `vidmod.media.muxer`, which is for workers alone.
 KEEPABLE = ("subtitles", "chapters", "metadata", "data", "attachments")
@@ -34,6 +35,8 @@ class RedactSettings:
             nothing would be covered in them.
         crf, preset: Of the encoder; None for what fits the source.
         full_reencode: Encode every picture, not only groups that have changed.
+        encoder: `cpu` or `nvenc`; `auto` is the CPU. NVENC encodes whole streams, not groups, and where it does not
+            open the CPU does, and the result says so.
         verify: Decode the output, compare it with the source, and look at it again.
     """
 
@@ -48,10 +51,20 @@ class RedactSettings:
     crf: int | None = None
     preset: str | None = None
     full_reencode: bool = False
+    encoder: str = "auto"
     verify: bool = True
+
+    @property
+    def gpu(self) -> int | None:
+        """Which GPU encodes whole streams; None for the CPU."""
+        if self.encoder != "nvenc":
+            return None
+        number = self.scan.device.removeprefix("cuda:")
+        return int(number) if number.isdigit() else 0
 
     def __post_init__(self) -> None:
         choose("style", self.style, STYLES)
+        choose("encoder", self.encoder, ENCODING)
         choose("shape", self.shape, SHAPES)
         choose("segments", self.segments, SEGMENT_MODES)
         choose("audio", self.audio, AUDIO_MODES)

@@ -152,6 +152,7 @@ class _Writing:
             preset=DEFAULT_PRESET if task.preset is None else task.preset,
             full=task.full,
             threads=task.threads,
+            gpu=task.gpu,
             cuts=tuple(Span(start, end) for start, end in task.cuts),
         )
 
@@ -165,6 +166,9 @@ class _Writing:
         notes += [
             f"stream {row.index} (audio) was encoded anew: {row.why}" for row in done.muted if row.encoder and row.why
         ]
+        if task.gpu is not None and done.encoder is not None and not done.encoder.endswith("_nvenc"):
+            why = done.reason if done.full else "only groups of pictures were encoded, not the whole stream"
+            notes.append(f"NVENC was asked for, but {done.encoder} has encoded it: {why}")
         if done.hidden_subtitles:
             notes.append(f"{done.hidden_subtitles} subtitles are left out, since it is silent meanwhile")
         self._send(

@@ -199,6 +199,14 @@ class Device(Closing):
             if isinstance(thing, Stream):
                 _without_error(thing.synchronize)
 
+    def wait(self) -> None:
+        """Wait until all is done that anyone has queued in this context: a decoder's streams are its own.
+
+        Raises:
+            InferenceError: Some of it failed.
+        """
+        self.call("cuCtxSynchronize")
+
     def own(self, thing: _Owned) -> None:
         """Close something with the device, before all that was made earlier."""
         self._owned.append(thing)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from vidmod.models.cuda.preparing import GpuPreparer
 
 from vidmod.errors import RuntimeUnavailableError
 from vidmod.media.hardware_trial import pairs
+from vidmod.models.cuda.preparing import GpuPreparer
 from vidmod.models.manifest import Preparation
 from vidmod.models.preprocessing import prepare
 
@@ -24,7 +24,7 @@ def differences(preparer: GpuPreparer, gpu: int, preparations: Sequence[Preparat
         picture = there.on_gpu
         if picture is None:
             raise RuntimeUnavailableError("It leaves pictures in a format for which there are no kernels.")
-        for ours, preparation in zip(preparer.prepare(picture), preparations, strict=True):
+        for ours, preparation in zip(preparer.prepare(picture, "h264"), preparations, strict=True):
             wanted = prepare(here, preparation).image
             found.append(np.abs(ours.image.astype(np.int16) - wanted).ravel())
     apart = np.concatenate(found)

@@ -6,12 +6,8 @@ and 13, and the tests run it over make-believe ones, which compute plans with ON
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
-import importlib
 from collections import deque
-from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -20,15 +16,13 @@ from numpy.typing import NDArray
 
 from vidmod.closing import Closing
 from vidmod.errors import InferenceError, RuntimeUnavailableError, choose
-from vidmod.models import cuda
-from vidmod.models.cuda.driver import Argument, Buffer, Device, DeviceFacts, Event, Graph, Kernel, Stream, device_count
-from vidmod.models.manifest import InputSpec
+from vidmod.models.cuda import launching
+from vidmod.models.cuda.driver import Buffer, Device, Event, Graph, Kernel, Stream, device_count
+from vidmod.models.engines import find_plan
 from vidmod.models.runtimes import RUNTIMES, Precision, SessionInfo, SessionRequest
 
-_KERNELS = Path(cuda.__file__).parent / "kernels.cu"
 VERSIONS = ("10", "11")
 _SLOTS = 2
-_THREADS, _MOST_BLOCKS = 256, 65535
 _compiled: dict[tuple[int, int], bytes] = {}
 
 
@@ -67,9 +61,7 @@ def open_session(request: SessionRequest) -> TensorRtSession:
     """
     precision, library_, device = _opened(request, request.precision)
     try:
-        finder: Callable[[SessionRequest, DeviceFacts, str, str], bytes]
-        finder = importlib.import_module("vidmod.models.engines").find_plan
-        plan = finder(request, device.facts, precision, str(library_.__version__))
+        plan = find_plan(request, device.facts, precision, str(library_.__version__))
     except BaseException:
         device.close()
         raise
@@ -187,7 +179,8 @@ class TensorRtSession(Closing):
         slot.images[:count] = images
         slot.images[count:size] = 0
         self._uploads.upload(slot.pixels, slot.images[:size])
-        _normalise(self._uploads, self._kernel, slot, size, engine.input)
+        launch = launching.normalised(slot.pixels.address, slot.input.address, size, engine.input)
+        self._uploads.launch(self._kernel, launch.grid, launch.block, launch.arguments)
         self._computes.wait(self._uploads.record(slot.uploaded))
         self._compute(engine, slot, size)
         self._downloads.wait(self._computes.record(slot.computed))
@@ -414,16 +407,5 @@ def _logger(library_: ModuleType) -> Any:
 
 def _normalise_kernel(device: Device) -> Kernel:
     if device.facts.capability not in _compiled:
-        _compiled[device.facts.capability] = device.compile(_KERNELS.read_text("utf-8"))
+        _compiled[device.facts.capability] = device.compile(launching.source())
     return device.module(_compiled[device.facts.capability]).kernel("normalise")
-
-
-def _normalise(stream: Stream, kernel: Kernel, slot: _Slot, count: int, spec: InputSpec) -> None:
-    blocks = min(-(-count * spec.height * spec.width // _THREADS), _MOST_BLOCKS)
-    arguments: list[Argument] = [
-        ctypes.c_void_p(slot.pixels.address),
-        ctypes.c_void_p(slot.input.address),
-        *(ctypes.c_int(value) for value in (count, spec.height, spec.width, int(spec.layout == "NCHW"))),
-        *(ctypes.c_float(value) for value in (*spec.mean, *spec.scale)),
-    ]
-    stream.launch(kernel, (blocks, 1, 1), (_THREADS, 1, 1), arguments)
