@@ -276,3 +276,81 @@ def test_decisions_are_values() -> None:
     assert dataclasses.asdict(Decision("clear")) == {"reason": "clear", "boxes": ()}
     assert Decision("found").whole
     assert not Decision("boxes", ((0.0, 0.0, 1.0, 1.0),)).whole
+
+
+EDGE = 0.8
+
+
+def broken_off(
+    frames: Iterable[int], *, late: int = 3, ahead: int = 30, unlooked: Iterable[int] = ()
+) -> dict[int, str]:
+    """Letters of frames at these times, each looked at and nothing seen, that leave a second after they came."""
+    gate, came = make_gate(edge_seconds=EDGE, foresight_seconds=0.6, max_gap_seconds=0.4), list(frames)
+    found = {}
+    for now in range(max(came) + ahead + 1):
+        if now in came:
+            gate.frame(now, now + 1)
+        if now - late in came and now - late not in set(unlooked):
+            gate.look(now - late, NOTHING)
+        if now - ahead in came:
+            found[now - ahead] = reasons([gate.decide(now - ahead, now - ahead + 1)])
+    return found
+
+
+def clear(found: dict[int, str]) -> list[int]:
+    return [pts for pts, letter in found.items() if letter == "."]
+
+
+def test_where_a_source_breaks_off_and_where_it_begins_nothing_leaves_in_clear() -> None:
+    """What is partly in the picture there is known by the rest of its way, of which nothing came."""
+    found = broken_off([*range(120), *range(150, 250)])
+    edge = round(EDGE * RATE)
+    assert clear(found) == [*range(edge, 121 - edge), *range(150 + edge, 251 - edge)]
+
+
+def test_a_break_that_is_over_before_its_frames_leave_is_one() -> None:
+    found = broken_off([*range(120), *range(135, 250)])
+    assert not set(clear(found)) & {*range(120 - 23, 120), *range(135, 135 + 24)}
+    assert 90 in clear(found)
+    assert 165 in clear(found)
+
+
+def test_frames_that_nobody_looked_at_are_a_break_too() -> None:
+    found = broken_off(range(300), unlooked=range(120, 150))
+    assert not set(clear(found)) & {*range(120 - 17, 150 + 24)}
+    assert {90, 180} <= set(clear(found))
+
+
+def test_a_pause_that_is_no_break_covers_nothing() -> None:
+    found = broken_off([*range(120), *range(126, 250)])
+    assert {*range(40, 120), *range(126, 220)} <= set(clear(found))
+
+
+@pytest.mark.parametrize("apart", [6, 15, 40])
+def test_a_slow_source_is_not_broken_all_the_time(apart: int) -> None:
+    came = range(0, 600, apart)
+    assert {pts for pts in came if 24 + 3 * apart <= pts <= came[-1] - 24} <= set(clear(broken_off(came)))
+
+
+def test_a_pause_of_a_slow_source_is_a_break() -> None:
+    came = [*range(0, 300, 6), *range(360, 700, 6)]
+    found = broken_off(came)
+    assert not set(clear(found)) & {*range(300 - 17, 300), *range(360, 360 + 24)}
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(10, 70), st.integers(1, 3)), min_size=1, max_size=5),
+    st.integers(20, 60),
+    st.integers(0, 12),
+)
+def test_no_frame_near_a_break_leaves_in_clear(runs: list[tuple[int, int]], pause: int, late: int) -> None:
+    came: list[int] = []
+    near: set[int] = set()
+    for count, step in runs:
+        first = came[-1] + pause if came else 0
+        run = range(first, first + count * step, step)
+        came += run
+        # What follows the last frame for as long as frames are apart is its own time.
+        near |= {pts for pts in run if pts < first + EDGE * RATE or pts + EDGE * RATE > run[-1] + step}
+    assert not set(clear(broken_off(came, late=late))) & near

@@ -3,14 +3,16 @@
 Frames come in order; some of them are looked at, and what was seen comes later. A frame leaves in clear, or with boxes,
 only if it was looked at itself or lies between two looks that are no further apart than is allowed; every other frame
 is covered whole. So is a frame between a look that saw a thing and one that did not: where it came in, and when, nobody
-knows. Nothing here waits, reads a clock or touches a picture.
+knows. And so is a frame near the edge of what is known, where a source broke off or has just begun: a thing that is
+partly in the picture there is known only by the rest of its way, of which nothing came. Nothing here waits, reads a
+clock or touches a picture.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
 
@@ -23,6 +25,8 @@ _AT_A_TIME_SECONDS = 0.1
 _MOST_BEHIND_SECONDS = 2.0
 # What is found no further from a border than so many times its size came in there, or goes out.
 _NEAR_BORDER = 2.0
+# Of how many frames it is told how far apart a source's are; and how much further apart than before the next may be.
+_RECENT, _STEADY = 8, 1.5
 # How far from its way it may have been, as a share of its size.
 _ASTRAY = 0.5
 
@@ -66,6 +70,25 @@ class _Thing:
     is_sure: bool = False
 
 
+@dataclass(slots=True)
+class _Run:
+    """Frames that came without a break.
+
+    Attributes:
+        first, last: Their pts.
+        recent: How far apart the newest are.
+    """
+
+    first: int
+    last: int
+    recent: deque[int] = field(default_factory=lambda: deque(maxlen=_RECENT))
+
+    @property
+    def apart(self) -> int:
+        """How far apart its frames are at most, lately."""
+        return max(self.recent, default=0)
+
+
 class Gate:
     """Decides about frames, in order.
 
@@ -79,6 +102,7 @@ class Gate:
             may be partly in the picture. A detector knows a thing only when most of it is to be seen.
         foresight_seconds: How much of what has come after a frame must have been looked at when it leaves: where looks
             take too long, nobody can know what is just coming in.
+        edge_seconds: How much must have come before a frame, and after it, without a break.
     """
 
     def __init__(
@@ -91,11 +115,13 @@ class Gate:
         max_gap_seconds: float,
         reach_seconds: float = 1.0,
         foresight_seconds: float = 0.0,
+        edge_seconds: float = 0.0,
     ) -> None:
         self._rules, self._tracking = rules, tracking
         self._size, self._time_base = size, time_base
         self._max_gap = int(Fraction(max_gap_seconds) / time_base)
         self._foresight = round(foresight_seconds / float(time_base))
+        self._edge = round(edge_seconds / float(time_base))
         self._reach = round(reach_seconds / float(time_base))
         self._most_behind = round(_MOST_BEHIND_SECONDS / float(time_base))
         self._at_a_time = round(_AT_A_TIME_SECONDS / float(time_base))
@@ -103,6 +129,8 @@ class Gate:
 
     def _begin(self) -> None:
         self._tracker = Tracker(self._tracking, time_base=self._time_base, width=self._size[0], height=self._size[1])
+        self._runs: deque[_Run] = deque()  # in order
+        self._last_apart = 0  # how far the last two frames were apart
         # Frames after the newest look, [pts, end).
         self._ahead: deque[tuple[int, int]] = deque()
         self._dropped: int | None = None  # the last frame of which no look is taken any more
@@ -131,6 +159,16 @@ class Gate:
         if end_pts <= pts or (self._ahead and pts <= self._ahead[-1][0]):
             raise ValueError(f"Invalid frame ({pts} to {end_pts}). Frames come in order, and last.")
         self._ahead.append((pts, end_pts))
+        self._extend_run(pts)
+
+    def _extend_run(self, pts: int) -> None:
+        apart = pts - self._runs[-1].last if self._runs else 0
+        if self._runs and apart <= max(self._max_gap, round(self._last_apart * _STEADY)):
+            self._runs[-1].last = pts
+            self._runs[-1].recent.append(apart)
+        else:
+            self._runs.append(_Run(pts, pts))
+        self._last_apart = apart
 
     def look(self, pts: int, predictions: Predictions) -> None:
         """What was seen in a frame; looks come in the order of their frames, and not all frames have one.
@@ -231,7 +269,7 @@ class Gate:
         for first in [row for row in self._regions if row < pts]:
             del self._regions[first]
         self._ways = deque(row for row in self._ways if row[1] > pts)
-        if not self._known or not self._known[0][0] <= pts <= self._known[0][1]:
+        if not self._known or not self._known[0][0] <= pts <= self._known[0][1] or self._is_at_edge(pts):
             return Decision("unseen")
         if self._ahead and self._ahead[0][0] <= pts + self._foresight:
             return Decision("unseen")
@@ -250,6 +288,21 @@ class Gate:
         boxes = [region.box for region in regions]
         boxes += [box for start, end, box in self._ways if start < end_pts and pts < end]
         return Decision("boxes", tuple(boxes)) if boxes else Decision("clear")
+
+    def _is_at_edge(self, pts: int) -> bool:
+        """Whether too little came without a break, or was looked at, before or after a frame that is known."""
+        while self._runs and self._runs[0].last < pts:
+            self._runs.popleft()
+        if not self._edge or not self._runs:
+            return bool(self._edge)
+        run, (first, last) = self._runs[0], self._known[0]
+        # The next frame of a slow source is not yet to have come.
+        after = pts + self._edge - run.apart
+        if pts < run.first + self._edge or run.last < after:
+            return True
+        # Of frames so far apart each is looked at, or it is not known.
+        is_slow = run.apart > self._max_gap
+        return not is_slow and (pts < first + self._edge or (len(self._known) > 1 and last < after))
 
     def _settle(self, frames: Sequence[FrameRegions]) -> None:
         for frame in frames:
