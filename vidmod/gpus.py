@@ -63,7 +63,11 @@ def open_gpu(number: int, pool: Pool, preparations: Sequence[Preparation]) -> Gp
     """
     from vidmod.models.cuda.preparing import kernels_for
 
-    gpu = Gpu(GpuSettings(number=number, kernels=kernels_for(number)), grants())
+    try:
+        kernels = kernels_for(number)
+    except RuntimeUnavailableError as exc:
+        raise RuntimeUnavailableError(f"cuda:{number} cannot decode: {exc} Or use --decoder cpu.") from exc
+    gpu = Gpu(GpuSettings(number=number, kernels=kernels), grants())
     tried = _try(gpu, pool, preparations)
     if tried.mean > MOST_MEAN or tried.most > MOST:
         raise RuntimeUnavailableError(

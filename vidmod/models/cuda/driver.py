@@ -36,7 +36,8 @@ def bindings() -> ModuleType:
         from cuda.bindings import driver, nvrtc  # noqa: F401 - they become attributes of the package
     except ImportError as exc:
         raise RuntimeUnavailableError(
-            f"NVIDIA's cuda-bindings cannot be imported ({exc}). Run: pip install 'vidmod[tensorrt]' or 'vidmod[cuda]'"
+            f"NVIDIA's cuda-bindings cannot be imported ({exc}). Run pip install 'vidmod[tensorrt]' or 'vidmod[cuda]'. "
+            f"A GPU with driver {OLDEST_DRIVER[13]} or newer is needed, too."
         ) from exc
     module: ModuleType = package
     return module
