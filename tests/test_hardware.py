@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,7 @@ import pytest
 from av.codec.hwaccel import HWDeviceType, hwdevices_available
 from av.video.frame import VideoFrame
 
+from tests.nvidia import wheels
 from vidmod.errors import RuntimeUnavailableError
 from vidmod.media import Medium, hardware, hardware_trial
 from vidmod.media.encoding import Look, NoEncoderError, nvenc_for
@@ -123,3 +127,25 @@ def test_nvenc_is_asked_only_for_what_it_takes() -> None:
     ):
         with pytest.raises(NoEncoderError, match=why):
             nvenc_for(dataclasses.replace(look, **other))
+
+
+@without_driver
+def test_an_enclosed_worker_opens_a_gpu_by_nvidias_own_package(tmp_path: Path) -> None:
+    """Over a stand-in for the driver, which FFmpeg then finds to be none: so far the worker has come."""
+    packages = wheels.unpacked("cuda-bindings==13.5.0", "cuda-pathfinder")
+    libraries = wheels.cuda_libraries(tmp_path)
+    result = subprocess.run(
+        [sys.executable, "-m", "vidmod", "scan", str(SAMPLE), "--decoder", "cuda", "--fresh"],
+        env=os.environ
+        | {
+            "PYTHONPATH": os.pathsep.join(map(str, (*packages, wheels.REPOSITORY))),
+            "LD_LIBRARY_PATH": str(libraries),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert result.returncode == 2, result.stderr
+    assert "cuda:0 cannot decode: FFmpeg cannot decode H.264 there" in result.stderr
+    assert result.stderr.count("\n") == 1

@@ -17,7 +17,7 @@ import numpy as np
 from vidmod.allocation import return_free_memory
 from vidmod.containment.grants import NOTHING
 from vidmod.errors import VidmodError
-from vidmod.gpus import DESCRIPTORS, Gpu, open_gpu
+from vidmod.gpus import DESCRIPTORS, Gpu, modules, open_gpu
 from vidmod.jobs import FileJob
 from vidmod.messages import ReplyType, Seen, Task, decode, encode
 from vidmod.models import Model, ModelInput
@@ -70,7 +70,8 @@ class Crew:
         self._settings = settings
         self._models = models
         self._count = settings.workers or len(os.sched_getaffinity(0))
-        self._pool = Pool(_HANDLER, settings.limits, warm=_WARM)
+        warm = _WARM if settings.gpu is None else (*_WARM, *modules())
+        self._pool = Pool(_HANDLER, settings.limits, warm=warm)
         self._hands: dict[Worker, _Hand] = {}
         self._waiting: deque[_Waiting] = deque()
         self._gpu: Gpu | None = None

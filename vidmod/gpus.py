@@ -40,6 +40,17 @@ class Gpu:
     grants: Grants
 
 
+def modules() -> tuple[str, ...]:
+    """What workers for a GPU import before they are enclosed: NVIDIA's packages look for libraries and for folders."""
+    from vidmod.models.cuda.driver import bindings
+
+    try:
+        bindings()
+    except RuntimeUnavailableError:
+        return ()  # `open_gpu` says what is missing
+    return ("cuda.bindings.driver", "cuda.bindings.nvrtc", "vidmod.models.cuda.trial")
+
+
 def grants() -> Grants:
     """What a process may reach that works on a GPU."""
     more = [*sys.path, *os.environ.get("LD_LIBRARY_PATH", "").split(":"), sys.prefix, sys.base_prefix, *_DRIVER]

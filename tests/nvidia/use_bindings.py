@@ -27,6 +27,7 @@ def main() -> None:
         images[:] = np.arange(150, dtype=np.uint8).reshape(3, 50)
         kernel = device.module(device.compile(_SOURCE)).kernel("add")
         stream.upload(source, images)
+        device.wait()
         for offset in (2.5, 0.25):
             arguments: list[Argument] = [
                 *(ctypes.c_void_p(item.address) for item in (source, target)),
