@@ -290,19 +290,18 @@ class Gate:
         return Decision("boxes", tuple(boxes)) if boxes else Decision("clear")
 
     def _is_at_edge(self, pts: int) -> bool:
-        """Whether too little came without a break, or was looked at, before or after a frame that is known."""
+        """Whether too little came without a break before or after a frame.
+
+        What was not looked at in time is no break: a thing that is found after it is covered on its way in, and each
+        late look would cost many times the pictures that it was late for.
+        """
         while self._runs and self._runs[0].last < pts:
             self._runs.popleft()
         if not self._edge or not self._runs:
             return bool(self._edge)
-        run, (first, last) = self._runs[0], self._known[0]
+        run = self._runs[0]
         # The next frame of a slow source is not yet to have come.
-        after = pts + self._edge - run.apart
-        if pts < run.first + self._edge or run.last < after:
-            return True
-        # Of frames so far apart each is looked at, or it is not known.
-        is_slow = run.apart > self._max_gap
-        return not is_slow and (pts < first + self._edge or (len(self._known) > 1 and last < after))
+        return pts < run.first + self._edge or run.last < pts + self._edge - run.apart
 
     def _settle(self, frames: Sequence[FrameRegions]) -> None:
         for frame in frames:

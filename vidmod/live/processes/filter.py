@@ -43,11 +43,12 @@ from vidmod.tracking import Tracking
 
 PACKETS, LOOKS, LEAVING, SIGHTS = "packets", "looks", "leaving", "sights"
 KINDS = {PACKETS: FromReader, LOOKS: Seen, LEAVING: WantKey, SIGHTS: int}  # nothing comes on the last
-# Of the delay: a face that slides in is known half a second after its first pixels.
-_FORESIGHT = 0.6
+# Of the delay: a face that slides in is known up to six tenths of a second after its first pixels. The rest is for the
+# look itself, which takes a tenth.
+_FORESIGHT = 0.7
 # Of the delay: so much has come when a frame leaves, if the network is no more unsteady than by the rest. A face that
 # slides in where a source breaks off is never known, and some were to be seen for half a second.
-_EDGE = 0.8
+_EDGE = 0.7
 # PyAV's pictures and what it says of them refer to each other, and a picture takes megabytes.
 _TIDY_SECONDS = 0.5
 # A source's clock and this machine's are the same, so a packet cannot have come before this one was started.
