@@ -14,10 +14,12 @@ from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 import msgspec
 
+from vidmod.allocation import return_free_memory
 from vidmod.live.messages import Beat, FromParent
 from vidmod.live.processes.wire import Wire, WireClosedError, taken
 
 BEAT_SECONDS = 0.2
+_TRIM_SECONDS = 60.0
 
 Settings = TypeVar("Settings", bound=msgspec.Struct)
 
@@ -62,6 +64,7 @@ class Station(Generic[Settings]):
         self._parent: Wire[FromParent] = Wire(parent, cast(Any, FromParent))
         self._wires: dict[str, Wire[Any]] = {}
         self._beaten = float("-inf")
+        self._trimmed = time.monotonic()
         self._selector = selectors.DefaultSelector()
         self._selector.register(carrier, selectors.EVENT_READ)
         self._selector.register(self._parent, selectors.EVENT_READ)
@@ -78,6 +81,10 @@ class Station(Generic[Settings]):
             return
         self._beaten = now
         self.tell(beat)
+        if now - self._trimmed >= _TRIM_SECONDS:
+            # What was queued while the machine was busy elsewhere is gone, and its memory would stay.
+            self._trimmed = now
+            return_free_memory()
         # Such as the addresses of name servers, of another network than that in which it began.
         if beat.trouble and self._enclosure is not None and self._enclosure.is_outdated():
             raise StationClosedError
