@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import math
-import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -18,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.benchmarked import script
 from vidmod.errors import UsageError
 from vidmod.smoothing import Interval, Smoothing, binarize, posteriors, segments
 
@@ -351,15 +350,9 @@ def test_provenance_names_what_the_method_uses() -> None:
 
 
 @pytest.fixture(scope="module")
-def benchmark() -> ModuleType:
-    path = Path(__file__).parents[1] / "benchmarks" / "smoothing.py"
-    spec = importlib.util.spec_from_file_location("smoothing_benchmark", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+def benchmark() -> Iterator[ModuleType]:
+    with script("smoothing") as module:
+        yield module
 
 
 @pytest.mark.parametrize("simulator", ["logit", "beta"])

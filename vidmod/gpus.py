@@ -23,7 +23,7 @@ DESCRIPTORS = 512
 # What the driver reads, beside the libraries; the second is where some machines mount the driver.
 _DRIVER = ("/proc/driver/nvidia", "/usr/local/nvidia", "/proc/modules", "/proc/devices", "/proc/self", "/sys/module")
 _TRIAL_SECONDS = 60.0
-# Levels of 255. What swscale and the kernels differ by is told in `vidmod.models.cuda.twin`.
+# Levels of 255. On x86 the kernels and swscale do not differ at all; elsewhere swscale may round in other places.
 MOST_MEAN, MOST = 1.5, 8.0
 
 

@@ -25,7 +25,7 @@ from vidmod.models.weights import cache_folder, locate
 _DISTRIBUTIONS = ("av", "numpy", "opencv-python-headless", "openvino", "onnxruntime")
 _DECODING = ("this FFmpeg was built without it (cuda)", "built into this FFmpeg (cuda); it needs the driver and a GPU")
 _NEVER_RUN = (
-    "never run by vidmod's makers on a GPU: ONNX Runtime on CUDA, TensorRT, decoding on the GPU, the CUDA kernels. "
+    "never run by vidmod's makers on a GPU: ONNX Runtime on CUDA, TensorRT, NVDEC, NVENC, the CUDA kernels. "
     "Before you rely on it, run `vidmod models check` and benchmarks/gpu.py"
 )
 # What makes networks fast on a CPU, in Linux's names.
