@@ -57,6 +57,7 @@ def filtering() -> FilterSettings:
         labels=[],
         preparations=[find(name).preparation for name in shipped()],
         delay_seconds=1.0,
+        latency_seconds=1.45,
         max_gap_seconds=0.3,
         hold_seconds=1.0,
         margin=0.2,

@@ -101,6 +101,7 @@ def supervised(film: Path, server: Server, model: str) -> Supervisor:
             labels=["BRIGHT"],
             preparations=[find(model).preparation],
             delay_seconds=1.0,
+            latency_seconds=1.45,
             max_gap_seconds=0.3,
             hold_seconds=0.5,
             margin=0.2,

@@ -189,8 +189,8 @@ def test_a_source_that_is_gone_is_why_as_soon_as_what_had_come_has_left() -> Non
     parts.run(101.0)
     parts.say("reader", Beat("waiting", connections=1, trouble="It is gone."))
     assert parts.standing.step(102.0) == [("source", "lost")]
-    assert parts.reasons(103.9) == ()
-    assert parts.reasons(104.1) == ("source_lost",)
+    assert parts.reasons(104.4) == ()
+    assert parts.reasons(104.5) == ("source_lost",)
     parts.say("reader", Beat("reading", connections=2))
     assert parts.standing.step(105.0) == [("source", "back")]
     assert parts.standing.source.absence == 3.0

@@ -122,7 +122,7 @@ def _path(name: str, metavar: str, says: str) -> Callable[[Command], Command]:
     default=1.0,
     show_default=True,
     metavar="SECONDS",
-    help="From a picture's arrival until it leaves.",
+    help="How much of what follows a picture is looked at before it leaves; it leaves 0.45 s later than that.",
 )
 @click.option(
     "--max-gap",

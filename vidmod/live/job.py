@@ -351,7 +351,7 @@ class Live(Closing):
         if reader is None or reader.beat is None or reader.beat.doing != "ended":
             return
         if self._ending is None:
-            self._end("source_ended", DONE, now + self._settings.delay_seconds + _ON_THE_WAY_SECONDS)
+            self._end("source_ended", DONE, now + self._settings.latency_seconds + _ON_THE_WAY_SECONDS)
         if now >= self._ending_at and not self._standing.frames_in:
             source = told(self._settings.source)
             self._failure = UndecodableError(f"{source}: not one picture of it can be decoded. Check it with ffprobe.")

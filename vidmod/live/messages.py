@@ -248,6 +248,7 @@ class FilterSettings(msgspec.Struct):
     labels: list[str]
     preparations: list[Preparation]
     delay_seconds: float
+    latency_seconds: float
     max_gap_seconds: float
     hold_seconds: float
     margin: float

@@ -89,6 +89,7 @@ class Roles:
             labels=list(settings.labels),
             preparations=[item.preparation for item in self.manifests],
             delay_seconds=settings.delay_seconds,
+            latency_seconds=settings.latency_seconds,
             max_gap_seconds=settings.max_gap_seconds,
             hold_seconds=settings.hold_seconds,
             margin=settings.margin,

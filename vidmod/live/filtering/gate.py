@@ -100,9 +100,9 @@ class Gate:
         max_gap_seconds: Two looks no further apart than this speak for the frames between them.
         reach_seconds: How long before it is first found, and after it is last found, a thing near the picture's border
             may be partly in the picture. A detector knows a thing only when most of it is to be seen.
-        foresight_seconds: How much of what has come after a frame must have been looked at when it leaves: where looks
-            take too long, nobody can know what is just coming in.
-        edge_seconds: How much must have come before a frame, and after it, without a break.
+        foresight_seconds: How much must have come after a frame without a break, and have been looked at, when it
+            leaves: otherwise nobody can know what is just coming in.
+        edge_seconds: How much must have come before a frame without a break.
     """
 
     def __init__(
@@ -297,11 +297,11 @@ class Gate:
         """
         while self._runs and self._runs[0].last < pts:
             self._runs.popleft()
-        if not self._edge or not self._runs:
-            return bool(self._edge)
+        if not self._runs:
+            return True
         run = self._runs[0]
         # The next frame of a slow source is not yet to have come.
-        return pts < run.first + self._edge or run.last < pts + self._edge - run.apart
+        return pts < run.first + self._edge or run.last < pts + self._foresight - run.apart
 
     def _settle(self, frames: Sequence[FrameRegions]) -> None:
         for frame in frames:

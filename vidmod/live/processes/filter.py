@@ -43,11 +43,8 @@ from vidmod.tracking import Tracking
 
 PACKETS, LOOKS, LEAVING, SIGHTS = "packets", "looks", "leaving", "sights"
 KINDS = {PACKETS: FromReader, LOOKS: Seen, LEAVING: WantKey, SIGHTS: int}  # nothing comes on the last
-# Of the delay: a face that slides in is known up to six tenths of a second after its first pixels. The rest is for the
-# look itself, which takes a tenth.
-_FORESIGHT = 0.7
-# Of the delay: so much has come when a frame leaves, if the network is no more unsteady than by the rest. A face that
-# slides in where a source breaks off is never known, and some were to be seen for half a second.
+# Of the delay: a face that slides out is known until six tenths of a second before its last pixels. Where a source
+# begins some that are never known were to be seen for half a second.
 _EDGE = 0.7
 # PyAV's pictures and what it says of them refer to each other, and a picture takes megabytes.
 _TIDY_SECONDS = 0.5
@@ -234,7 +231,7 @@ class _Filter:
         settings, now = self._settings, time.monotonic()
         pipe = Pipe(
             PipeSettings(
-                delay_seconds=settings.delay_seconds,
+                delay_seconds=settings.latency_seconds,
                 max_pixels=settings.max_pixels,
                 encoder_threads=settings.threads,
                 min_analysis_fps=settings.min_analysis_fps,
@@ -258,8 +255,8 @@ class _Filter:
             size=size,
             time_base=TIME_BASE,
             max_gap_seconds=self._settings.max_gap_seconds,
-            reach_seconds=self._settings.delay_seconds,
-            foresight_seconds=self._settings.delay_seconds * _FORESIGHT,
+            reach_seconds=self._settings.latency_seconds,
+            foresight_seconds=self._settings.delay_seconds,
             edge_seconds=self._settings.delay_seconds * _EDGE,
         )
 

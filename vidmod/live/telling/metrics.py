@@ -101,7 +101,9 @@ def _times(state: LiveState) -> Iterator[Metric]:
         "vidmod_live_start_time_seconds", "When it started, in seconds since 1970.", state.started_time
     )
     yield GaugeMetricFamily(
-        "vidmod_live_delay_target_seconds", "The delay that was asked for.", state.target_delay_seconds
+        "vidmod_live_delay_target_seconds",
+        "The delay when nothing is late: --delay and 0.45 s.",
+        state.target_delay_seconds,
     )
     for name, value, says in (
         ("delay", state.delay_seconds, "From a picture's arrival to its leaving."),

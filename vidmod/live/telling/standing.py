@@ -109,7 +109,7 @@ class Standing:
             found.add("analysis_lost" if self._has_looked else "starting")
         elif self._covering:
             found.add(self._covering)
-        if gone is not None and gone > self._settings.delay_seconds and "starting" not in found:
+        if gone is not None and gone > self._settings.latency_seconds and "starting" not in found:
             found.add("source_lost")
         if not is_emergency:
             found.discard("emergency")  # of pictures that were under way
@@ -153,7 +153,7 @@ class Standing:
             fps_out=self._tally.rate("publisher.pictures"),
             covered_share=min(1.0, self._tally.grown(*covers) / max(1, self._tally.grown("publisher.pictures"))),
             delay_seconds=delay if delay is not None and 0 <= delay < _LONGEST_DELAY_SECONDS else None,
-            target_delay_seconds=settings.delay_seconds,
+            target_delay_seconds=settings.latency_seconds,
             analysis_age_seconds=None if self._looked_at == -math.inf else max(0.0, now - self._looked_at),
             min_analysis_fps=settings.min_analysis_fps,
             overload_level=self.level,

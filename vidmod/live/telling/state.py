@@ -80,7 +80,7 @@ class LiveState:
         fps_in, fps_analysed, fps_out: Pictures a second, of the last seconds.
         covered_share: Of the last seconds, 0 to 1.
         delay_seconds: From the arrival of a picture to its leaving; None before the first.
-        target_delay_seconds: What was asked for.
+        target_delay_seconds: What that is when nothing is late.
         analysis_age_seconds: Since the last picture was analysed; None before the first.
         min_analysis_fps: Fewer are too few.
         overload_level: 0 for none; each step gives up more.
@@ -119,7 +119,7 @@ class LiveState:
     fps_out: float = 0.0
     covered_share: float = 0.0
     delay_seconds: float | None = None
-    target_delay_seconds: float = 1.0
+    target_delay_seconds: float = 1.45
     analysis_age_seconds: float | None = None
     min_analysis_fps: float = 0.0
     overload_level: int = 0
