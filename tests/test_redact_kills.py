@@ -23,6 +23,7 @@ from tests.test_redacting import make_film
 from vidmod.scanning import Scanner, ScanSettings
 
 KILLS = 50
+_STRIDE = 19  # shares no divisor with that
 # What is done at each of the moments, over and over: to the command, or to one of its workers.
 DEEDS = (
     "SIGKILL",
@@ -168,13 +169,21 @@ def check_end(deed: str, status: int, said: str) -> None:
 def test_at_fifty_moments(job: Job, tmp_path: Path) -> None:
     states: Counter[str] = Counter()
     struck = 0
+    seconds = job.seconds
     for number, deed in zip(range(KILLS), itertools.cycle(DEEDS), strict=False):
         old = number % 3 != 0
         output = prepare(tmp_path / str(number), old=old)
+        # All over it and a little beyond its end, as the next run may take longer; early and late in turn, so that what
+        # it takes at the moment is known all the time.
+        moment = 1.1 * (number * _STRIDE % KILLS) / KILLS
+        began = time.monotonic()
         with job.start(output) as running:
-            # A little beyond its end, as the next run may take longer.
-            time.sleep(job.seconds * 1.1 * number / KILLS)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                running.wait(seconds * moment)
+                seconds = time.monotonic() - began
             struck += running.poll() is None
+            if running.poll() is None and moment >= 1:
+                seconds *= 1.2
             kill(running, deed, number)
             said = running.communicate(timeout=_PATIENCE_SECONDS)[1]
         check_end(deed, running.returncode, said)

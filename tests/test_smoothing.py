@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from types import ModuleType
@@ -17,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.benchmarked import script
+from tests.yardstick import yards
 from vidmod.errors import UsageError
 from vidmod.smoothing import Interval, Smoothing, binarize, posteriors, segments
 
@@ -366,7 +366,5 @@ def test_the_default_beats_each_tuned_rival(benchmark: ModuleType, simulator: st
 def test_six_series_of_fast_sampling_take_a_fraction_of_a_second() -> None:
     starts, ends = frames(14_400, rate=30)
     scores = np.clip(np.random.default_rng(0).normal(0.5, 0.3, 14_400), 0, 1)
-    began = time.perf_counter()
-    for _ in range(6):
-        segments(starts, ends, scores, 0.5, Smoothing())
-    assert time.perf_counter() - began < 1.0  # measured: 0.06 s
+    _, took = yards(lambda: [segments(starts, ends, scores, 0.5, Smoothing()) for _ in range(6)])
+    assert took < 10  # measured: 0.7

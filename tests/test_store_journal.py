@@ -25,6 +25,7 @@ from tests.stored import (
     record,
     recovered,
 )
+from tests.yardstick import yards
 from vidmod.store import Store
 from vidmod.store import journal as journal_module
 
@@ -124,9 +125,9 @@ class TestJournal:
         with Store(folder).journal(SHA, SIZE, SETTINGS) as journal:
             for number in range(100_000):
                 journal.record(str(number), {"pts": number, "scores": {"open_nsfw": {"nsfw": 0.123456}}})
-        start = time.perf_counter()
-        assert len(recovered(folder)) == 100_000
-        assert time.perf_counter() - start < 2  # measured: 0.5
+        found, took = yards(lambda: recovered(folder))
+        assert len(found) == 100_000
+        assert took < 150  # measured: 17 to 30, of which JSON is 7
 
     def test_it_is_synced_at_most_every_second(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         syncs: list[int] = []
