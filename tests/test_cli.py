@@ -17,7 +17,8 @@ from typing import Any
 import click
 import pytest
 
-from vidmod.cli import _Interrupted, _told, cli
+from vidmod.cli import cli
+from vidmod.cli.entry import _Interrupted, _told
 
 DEMO = Path(__file__).resolve().parent.parent / "samples" / "demo.mp4"
 FAST = ("--end", "3", "--models", "open_nsfw", "--fresh")

@@ -26,7 +26,7 @@ from tests.nvidia.fake_tensorrt import VERSIONS
 from tests.nvidia.tensorrt_building import CREATION, Building, building
 from tests.nvidia.tensorrt_running import Running, unpack
 from vidmod.cli import cli
-from vidmod.cli_engines import _Line
+from vidmod.cli.engines import _Line
 from vidmod.errors import InferenceError, OutputError, RuntimeUnavailableError, UsageError, VidmodError, WeightsError
 from vidmod.media.frame import Frame
 from vidmod.models import RUNTIMES, Manifest, Model, find

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vidmod.options import weights_of
+from vidmod.cli.options import weights_of
 
 if TYPE_CHECKING:
     from vidmod.models.engines.building import Built

@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
+from vidmod.cli.options import Command, Rate, model_options, policy_of, print_text, weights_of
 from vidmod.errors import UsageError, choose
-from vidmod.options import Command, Rate, model_options, policy_of, print_text, weights_of
 
 _UNITS = {"": 1, "k": 1000, "m": 1_000_000}
 # Which options stand under which heading; the rest are the command's own.
