@@ -424,6 +424,11 @@ def test_a_marker_that_cannot_be_written_still_covers(tmp_path: Path) -> None:
         "hits: -",
         "delay seconds: -",
     ]
+    assert control.describe({"state": {"started_time": 1_700_000_000.5}})[1:] == [
+        "started time: 2023-11-14 22:13:20 UTC"
+    ]
+    for value, text in ((None, "-"), ("x", "x"), (1e300, f"{1e300:.2f}"), (float("nan"), "nan"), ([1], "1")):
+        assert control.describe({"state": {"started_time": value}})[1:] == [f"started time: {text}"]
     assert "cannot be kept on disk" in "\n".join(control.describe({"emergency": True, "survives_restart": False}))
 
 

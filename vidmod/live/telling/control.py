@@ -21,6 +21,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -402,7 +403,10 @@ def describe(answer: dict[str, Any]) -> list[str]:
         lines.append("This cannot be kept on disk: a filter that is started again will not know it.")
     state = answer.get("state")
     if isinstance(state, dict):
-        lines += [f"{name.replace('_', ' ')}: {_told(value)}" for name, value in state.items()]
+        lines += [
+            f"{name.replace('_', ' ')}: {_moment(value) if name.endswith('_time') else _told(value)}"
+            for name, value in state.items()
+        ]
     return [line if line.isprintable() else repr(line) for line in lines]
 
 
@@ -421,6 +425,14 @@ def _told(value: Any) -> str:
             return ", ".join(map(_told, value)) or "-"
         case _:
             return str(value)
+
+
+def _moment(value: Any) -> str:
+    """Seconds since 1970 for people, who read logs and other machines' clocks beside it."""
+    try:
+        return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (TypeError, ValueError, OverflowError, OSError):
+        return _told(value)
 
 
 def _line(**values: Any) -> bytes:
