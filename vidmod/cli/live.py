@@ -25,7 +25,7 @@ _SECTIONS = {
         "shadow",
     ),
     "Time": ("delay", "max_gap", "min_analysis_fps"),
-    "Both ends": ("wait", "timeout", "size", "fps", "bitrate", "preset"),
+    "Both ends": ("wait", "timeout", "tls_ca", "tls_verify", "size", "fps", "bitrate", "preset"),
     "Models": ("models", "runtime", "device", "precision", "weights"),
     "Recordings": ("record", "record_minutes", "seal", "seal_to"),
     "Who is told": (
@@ -148,6 +148,14 @@ def _path(name: str, metavar: str, says: str) -> Callable[[Command], Command]:
     show_default=True,
     metavar="SECONDS",
     help="For the source and the server to answer.",
+)
+@_path("--tls-ca", "FILE", "Whom to trust over TLS (PEM).  [default: this machine's authorities]")
+@click.option(
+    "--no-tls-verify",
+    "tls_verify",
+    flag_value=False,
+    default=True,
+    help="Take anybody's certificate, of https or rtmps.",
 )
 @click.option("--size", type=_Size(), metavar="WxH", help="Of what leaves.  [default: as the first source]")
 @click.option("--fps", type=Rate(), metavar="N", help="Of what leaves.  [default: as the first source]")

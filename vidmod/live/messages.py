@@ -223,11 +223,16 @@ class Beat(msgspec.Struct, tag="beat", array_like=True):
 
 
 class ReaderSettings(msgspec.Struct):
-    """For the reader."""
+    """For the reader.
+
+    Attributes:
+        trusted: Whose certificates its server may show, as a file's path; None for anybody's.
+    """
 
     url: str
     timeout_seconds: float
     max_pixels: int
+    trusted: str | None = None
 
 
 class FilterSettings(msgspec.Struct):
@@ -280,12 +285,14 @@ class PublisherSettings(msgspec.Struct):
     Attributes:
         origin: The shared clock when the stream began: its time 0.
         number: How often it was started before; a file that another one wrote stays.
+        trusted: Whose certificates its server may show, as a file's path; None for anybody's.
     """
 
     url: str
     timeout_seconds: float
     origin: float = 0.0
     number: int = 0
+    trusted: str | None = None
 
 
 class RecorderSettings(msgspec.Struct):

@@ -19,6 +19,7 @@ from vidmod.live.messages import (
 )
 from vidmod.live.recording.sealing import recipients_of
 from vidmod.live.settings import LiveSettings
+from vidmod.media.trust import authorities, is_secure
 from vidmod.models import Manifest, find
 from vidmod.models.runtimes import select
 from vidmod.models.weights import obtain
@@ -48,7 +49,8 @@ class Roles:
         manifests: Of the models that are needed.
 
     Raises:
-        UsageError: A model, a label, the weights or the policy make no sense, or the runtime is not here.
+        UsageError: A model, a label, the weights or the policy make no sense, the runtime is not here, or nothing says
+            whose certificates are to be trusted.
     """
 
     def __init__(self, settings: LiveSettings, notify: Callable[[str], None]) -> None:
@@ -72,6 +74,8 @@ class Roles:
         )
         self.manifests = [item for _, item in chosen or named]
         self._models = [name for name, _ in chosen or named]
+        secure = settings.tls_verify and any(map(is_secure, (settings.source, settings.server)))
+        self._authorities = authorities(settings.tls_ca) if secure or settings.tls_ca is not None else None
         if settings.seal is not None:
             recipients_of(settings.seal_to)
         select(settings.runtime, settings.device)
@@ -79,7 +83,8 @@ class Roles:
 
     def reader(self) -> ReaderSettings:
         """Of the reader."""
-        return ReaderSettings(self._settings.source, self._settings.timeout_seconds, _MOST_PIXELS)
+        settings = self._settings
+        return ReaderSettings(settings.source, settings.timeout_seconds, _MOST_PIXELS, self._trusted(settings.source))
 
     def filter(self, begin: Begin | None) -> FilterSettings:
         """Of the filter; `begin` is what has left before, if anything has."""
@@ -112,7 +117,9 @@ class Roles:
 
     def publisher(self, origin: float, number: int) -> PublisherSettings:
         """Of the publisher; `origin` is the shared clock when the stream began, `number` how many there were before."""
-        return PublisherSettings(self._settings.server, self._settings.timeout_seconds, origin, number)
+        settings = self._settings
+        trusted = self._trusted(settings.server)
+        return PublisherSettings(settings.server, settings.timeout_seconds, origin, number, trusted)
 
     def recorder(self, origin: float, models: list[Json]) -> RecorderSettings:
         """Of the recorder; `models` as a timeline's provenance has them."""
@@ -128,6 +135,9 @@ class Roles:
             max_gap_seconds=settings.max_gap_seconds,
             origin=origin,
         )
+
+    def _trusted(self, url: str) -> str | None:
+        return None if self._authorities is None or not is_secure(url) else str(self._authorities)
 
     @property
     def silence(self) -> dict[str, float]:

@@ -44,6 +44,8 @@ class LiveSettings:
         shadow: Cover nothing, and only tell.
         wait: Wait for a source or server that is not there at the start, instead of ending.
         timeout_seconds: For source and server to answer, 0.5 to 60.
+        tls_verify: Whether a server of `https` or `rtmps` has to show a certificate of somebody who is trusted.
+        tls_ca: Who that is, as a PEM file; None for this machine's authorities.
         size, rate, bits: Of what leaves: width and height, pictures and bits a second. None for the first source's.
         preset: Of the encoder, x264's.
         models: Names of shipped manifests, or paths of others.
@@ -77,6 +79,8 @@ class LiveSettings:
     shadow: bool = False
     wait: bool = False
     timeout_seconds: float = 5.0
+    tls_verify: bool = True
+    tls_ca: Path | None = None
     size: tuple[int, int] | None = None
     rate: Fraction | None = None
     bits: int | None = None
@@ -137,6 +141,8 @@ class LiveSettings:
             raise UsageError(f"Invalid bitrate ({self.bits}). Use {_BITS[0]} to {_BITS[1]} bits a second, such as 3M.")
 
     def _check_together(self) -> None:
+        if self.tls_ca is not None and not self.tls_verify:
+            raise UsageError("Invalid tls-ca: with --no-tls-verify any certificate is taken. Leave one of them out.")
         if self.max_gap_seconds >= self.delay_seconds:
             raise UsageError(
                 f"Invalid max-gap ({self.max_gap_seconds:g}). It must be less than delay ({self.delay_seconds:g}): "

@@ -25,6 +25,7 @@ from av.packet import Packet
 from vidmod.errors import OutputError, SourceUnreadableError
 from vidmod.media.live import AAC_SAMPLES, TIME_BASE, Shape, configure
 from vidmod.media.places import PROTOCOLS, is_file, output_format, scheme_of, told
+from vidmod.media.trust import distrust, shake_hands, tls_options
 
 _FORMATS = "flv,live_flv,hls,mpegts,rtsp,mov,matroska,h264,hevc"
 # With less, FFmpeg has missed pictures that began a little after the sound.
@@ -89,13 +90,17 @@ class NetworkReader:
         url: `rtmp`, `rtmps`, `http`, `https`, `rtsp`, `tcp`, `udp`, or a file's path, which is paced by its times.
         timeout_seconds: For connecting, and for anything to come.
         max_pixels: Larger pictures are not decoded, not even to know their size.
+        trusted: Whose certificates a server may show, as a PEM file; None for anybody's. Of a playlist's entries FFmpeg
+            takes any.
 
     Raises:
         UsageError: The URL's scheme is none of these.
         SourceUnreadableError: It cannot be opened, or shows no pictures.
     """
 
-    def __init__(self, url: str, *, timeout_seconds: float = 5.0, max_pixels: int = 1 << 28) -> None:
+    def __init__(
+        self, url: str, *, timeout_seconds: float = 5.0, max_pixels: int = 1 << 28, trusted: str | None = None
+    ) -> None:
         scheme = scheme_of(url)
         microseconds = str(round(timeout_seconds * 1e6))
         options = {
@@ -103,6 +108,7 @@ class NetworkReader:
             "protocol_whitelist": PROTOCOLS[scheme],
             "analyzeduration": str(_PROBE_SECONDS * 1_000_000),
             "max_streams": "16",
+            **tls_options(url, trusted),
         }
         if scheme != "file":
             options["rw_timeout"] = microseconds
@@ -122,7 +128,7 @@ class NetworkReader:
                 metadata_errors="replace",
             )
         except (FFmpegError, ValueError, UnicodeError) as exc:
-            raise SourceUnreadableError(f"{told(url)}: cannot be opened ({reason(exc)}).") from exc
+            raise SourceUnreadableError(f"{told(url)}: cannot be opened ({_why(exc, url, trusted)}).") from exc
         try:
             self.facts = self._probed(url)
         except BaseException:
@@ -208,6 +214,8 @@ class NetworkWriter:
         sound: Sample rate and layout of its AAC; None for none.
         number: How often this stream was begun before: it goes on in another file beside the first, `NAME-2.mkv`, and
             in the same playlist.
+        trusted: Whose certificates a server may show, as a PEM file; None for anybody's. That is looked at on a
+            connection of its own before.
 
     Raises:
         UsageError: The URL is none of these.
@@ -222,6 +230,7 @@ class NetworkWriter:
         *,
         timeout_seconds: float = 5.0,
         number: int = 0,
+        trusted: str | None = None,
     ) -> None:
         name, options = output_format(url)
         if name == "hls" and number > 0:
@@ -229,6 +238,7 @@ class NetworkWriter:
         elif is_file(url) and number > 0:
             url = _beside(url, number)
         try:
+            shake_hands(url, trusted, timeout_seconds)
             self._container: OutputContainer = av.open(
                 url, "w", format=name, container_options=options, timeout=(timeout_seconds, timeout_seconds)
             )
@@ -243,7 +253,7 @@ class NetworkWriter:
                 self._sound.time_base = TIME_BASE
             self._container.start_encoding()
         except (FFmpegError, ValueError, OSError) as exc:
-            raise OutputError(f"{told(url)}: cannot be written to ({reason(exc)}).") from exc
+            raise OutputError(f"{told(url)}: cannot be written to ({_why(exc, url, trusted)}).") from exc
 
     def __enter__(self) -> Self:
         return self
@@ -296,6 +306,11 @@ def reason(exc: Exception) -> str:
     if isinstance(exc, ExitError):
         return "it did not answer in time"
     return str(getattr(exc, "strerror", None) or exc)
+
+
+def _why(exc: Exception, url: str, trusted: str | None) -> str:
+    """Why one could not be connected to, for people."""
+    return (None if isinstance(exc, ExitError) else distrust(exc, url, trusted)) or reason(exc)
 
 
 def _sound_facts(stream: AudioStream) -> SoundFacts:

@@ -130,6 +130,7 @@ class _Publisher:
                 None if sound is None else (sound.sample_rate, sound.layout),
                 timeout_seconds=self._settings.timeout_seconds,
                 number=self._settings.number + self._beat.connections,
+                trusted=self._settings.trusted,
             )
         except OutputError as exc:
             self._lose(str(exc))

@@ -75,7 +75,7 @@ def reach_of(role: str, settings: Any) -> Reach:
 def _reader(settings: ReaderSettings) -> Reach:
     name = settings.url.removeprefix("file:")
     if "://" in name:
-        return _networked(4 * _GIB)
+        return _networked(4 * _GIB, settings.trusted)
     path = Path(os.path.abspath(name))  # noqa: PTH100 - links stay as they are
     # A playlist names files beside it.
     source = path.parent if path.suffix.lower() in _PLAYLISTS else path
@@ -127,7 +127,7 @@ def _is_installed(distribution: str) -> bool:
 
 def _publisher(settings: PublisherSettings) -> Reach:
     if "://" in settings.url:
-        return _networked(4 * _GIB)
+        return _networked(4 * _GIB, settings.trusted)
     folder = Path(os.path.abspath(settings.url)).parent  # noqa: PTH100 - links stay as they are
     return Reach(Grants(readable=_own(), writable=(folder,), lasting=True), 4 * _GIB)
 
@@ -137,8 +137,10 @@ def _recorder(settings: RecorderSettings) -> Reach:
     return Reach(Grants(readable=_own(), writable=tuple(folders), lasting=True), 4 * _GIB)
 
 
-def _networked(memory_bytes: int) -> Reach:
-    return Reach(Grants(network=True, readable=(*_own(), *name_resolution()), lasting=True), memory_bytes)
+def _networked(memory_bytes: int, trusted: str | None) -> Reach:
+    certificates = () if trusted is None else (Path(trusted),)
+    readable = (*_own(), *name_resolution(), *certificates)
+    return Reach(Grants(network=True, readable=readable, lasting=True), memory_bytes)
 
 
 def _own() -> tuple[Path, ...]:

@@ -68,7 +68,10 @@ class _Reader:
             try:
                 settings = self._settings
                 with NetworkReader(
-                    settings.url, timeout_seconds=settings.timeout_seconds, max_pixels=settings.max_pixels
+                    settings.url,
+                    timeout_seconds=settings.timeout_seconds,
+                    max_pixels=settings.max_pixels,
+                    trusted=settings.trusted,
                 ) as reader:
                     self._connect(reader.facts)
                     self._beat.connections += 1
