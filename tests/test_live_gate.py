@@ -280,13 +280,14 @@ def test_decisions_are_values() -> None:
 
 
 EDGE = 0.8
+EDGES = {"edge_seconds": EDGE, "foresight_seconds": EDGE, "reach_seconds": 1.5}
 
 
 def broken_off(
     frames: Iterable[int], *, late: int = 3, ahead: int = 30, unlooked: Iterable[int] = ()
 ) -> dict[int, str]:
     """Letters of frames at these times, each looked at and nothing seen, that leave a second after they came."""
-    gate, came = make_gate(edge_seconds=EDGE, foresight_seconds=EDGE, max_gap_seconds=0.4), list(frames)
+    gate, came = make_gate(**EDGES, max_gap_seconds=0.4), list(frames)
     found = {}
     for now in range(max(came) + ahead + 1):
         if now in came:
@@ -318,9 +319,22 @@ def test_a_break_that_is_over_before_its_frames_leave_is_one() -> None:
 
 def test_frames_that_nobody_looked_at_are_no_break() -> None:
     """A look that is late costs the pictures that it is late for, and those that leave before it; no more."""
+    found = broken_off(range(300), unlooked=range(120, 140))
+    assert not set(clear(found)) & {*range(120 - 24, 120 - 7), *range(120, 140)}
+    assert {90, *range(140, 250)} <= set(clear(found))
+
+
+def test_after_a_long_time_without_a_look_nothing_leaves_in_clear_for_a_while() -> None:
+    """What goes out then was seen by no look, and is known by none any more."""
     found = broken_off(range(300), unlooked=range(120, 150))
-    assert not set(clear(found)) & {*range(120 - 17, 150)}
-    assert {90, *range(150, 250)} <= set(clear(found))
+    edge = round(EDGE * RATE)
+    assert clear(found) == [*range(edge, 120 - edge), *range(150 + edge, 301 - edge)]
+
+
+def test_a_first_look_that_comes_late_is_a_beginning() -> None:
+    found = broken_off(range(200), unlooked=range(40))
+    edge = round(EDGE * RATE)
+    assert clear(found) == [*range(40 + edge, 201 - edge)]
 
 
 def test_a_pause_that_is_no_break_covers_nothing() -> None:

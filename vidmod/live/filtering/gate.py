@@ -102,7 +102,8 @@ class Gate:
             may be partly in the picture. A detector knows a thing only when most of it is to be seen.
         foresight_seconds: How much must have come after a frame without a break, and have been looked at, when it
             leaves: otherwise nobody can know what is just coming in.
-        edge_seconds: How much must have come before a frame without a break.
+        edge_seconds: How much must have come before a frame without a break, and have been looked at: what is just
+            going out where that begins is known by no look.
     """
 
     def __init__(
@@ -145,6 +146,8 @@ class Gate:
         self._known: deque[tuple[int, int]] = deque()
         # When everything is covered, [start, end).
         self._found: deque[tuple[int, int]] = deque()
+        # When something may be on its way out that no look has seen, [start, end).
+        self._blind: deque[tuple[int, int]] = deque()
 
     def cut(self) -> None:
         """What comes has nothing to do with what was: another source, or the same one after a gap."""
@@ -182,6 +185,7 @@ class Gate:
             return
         if not any(frame[0] == pts for frame in self._ahead):
             raise ValueError(f"Invalid look ({pts}). There is no such frame after the last look.")
+        is_adjacent = self._ahead[0][0] == pts
         while self._ahead[0][0] < pts:
             start, end = self._ahead.popleft()
             self._settle(self._tracker.update(FrameDetections(start, end, None)))
@@ -192,6 +196,9 @@ class Gate:
         self._settle(self._tracker.update(FrameDetections(start, end, found)))
         self._follow_things(start, end, found)
         before = self._newest_look
+        # What a look has seen is covered on its way out for so long that a shorter pause makes no difference.
+        if not is_adjacent and (before is None or pts - before[0] > self._reach - self._edge):
+            self._blind.append((pts, pts + self._edge))
         near = before is not None and pts - before[0] <= self._max_gap
         if not near or before is None:
             self._known.append((pts, pts))
@@ -263,6 +270,7 @@ class Gate:
         while self._ahead and self._ahead[0][0] < pts - self._most_behind:
             self._dropped = self._ahead.popleft()[0]
         self._found = deque(span for span in self._found if span[1] > pts)
+        self._blind = deque(span for span in self._blind if span[1] > pts)
         # Two looks that are known to speak for this frame, of which it may be one.
         while len(self._looks) > 1 and self._looks[1] <= pts:
             self._tracks.pop(self._looks.popleft(), None)
@@ -270,6 +278,8 @@ class Gate:
             del self._regions[first]
         self._ways = deque(row for row in self._ways if row[1] > pts)
         if not self._known or not self._known[0][0] <= pts <= self._known[0][1] or self._is_at_edge(pts):
+            return Decision("unseen")
+        if self._blind and self._blind[0][0] <= pts:
             return Decision("unseen")
         if self._ahead and self._ahead[0][0] <= pts + self._foresight:
             return Decision("unseen")
@@ -292,8 +302,8 @@ class Gate:
     def _is_at_edge(self, pts: int) -> bool:
         """Whether too little came without a break before or after a frame.
 
-        What was not looked at in time is no break: a thing that is found after it is covered on its way in, and each
-        late look would cost many times the pictures that it was late for.
+        What was not looked at in time is no break: a thing that is found before or after it is covered on its way, and
+        each late look would cost many times the pictures that it was late for.
         """
         while self._runs and self._runs[0].last < pts:
             self._runs.popleft()
