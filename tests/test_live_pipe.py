@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from vidmod.live.filtering.gate import Gate
+from vidmod.live.filtering.overload import LEVELS
 from vidmod.live.filtering.pipe import ArrivalNote, ChangeNote, CoverNote, Leaving, PictureSource, Pipe, PipeSettings
 from vidmod.live.filtering.rules import CoverAll, Rules
 from vidmod.live.filtering.sound import SoundLine
@@ -418,3 +419,16 @@ def test_a_slow_source_has_key_pictures_as_often() -> None:
     assert len(gaps) >= 2
     # A picture of the source later, at most; counted by pictures it were six seconds.
     assert gaps.max() < 2.2
+
+
+def test_the_encoder_of_overload_goes_with_it() -> None:
+    pipe = piped()
+    pipe._follow(LEVELS.index("effort"))
+    hurried = pipe._encoder
+    assert hurried is not pipe._usual
+    pipe._follow(len(LEVELS) - 1)
+    assert pipe._encoder is hurried
+    pipe._follow(0)
+    assert pipe._encoder is pipe._usual
+    assert pipe._hurried is None
+    assert pipe._wants_key
