@@ -10,7 +10,16 @@ from typing import Any
 
 import click
 
-from vidmod.cli.options import Command, Rate, model_options, policy_of, print_text, weights_of
+from vidmod.cli.options import (
+    Command,
+    Rate,
+    json_log_option,
+    model_options,
+    policy_of,
+    print_text,
+    quiet_option,
+    weights_of,
+)
 from vidmod.errors import UsageError, choose
 
 _UNITS = {"": 1, "k": 1000, "m": 1_000_000}
@@ -181,8 +190,8 @@ def _path(name: str, metavar: str, says: str) -> Callable[[Command], Command]:
 @click.option(
     "--metrics", default="off", metavar="[ADDRESS:]PORT|off", help="For Prometheus, with health.  [default: off]"
 )
-@click.option("--quiet", is_flag=True, help="Nothing on stderr but errors.")
-@click.option("--json-log", is_flag=True, help="One JSON object per line on stderr instead of text.")
+@quiet_option
+@json_log_option
 def live(source: str, server: str, quiet: bool, json_log: bool, **options: Any) -> None:
     """Filter a stream: what leaves shows nothing that was not looked at, or that is to be covered.
 

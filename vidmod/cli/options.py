@@ -37,6 +37,16 @@ class Rate(click.ParamType[Fraction]):
             self.fail(f"{value!r} is not a number.", param, ctx)
 
 
+names_option = click.option(
+    "--models", default="open_nsfw,nudenet", show_default=True, help="Names, or paths of manifests (TOML)."
+)
+workers_option = click.option(
+    "--workers", type=int, metavar="N", help="Processes that read and decode.  [default: one a core]"
+)
+quiet_option = click.option("--quiet", is_flag=True, help="Nothing on stderr but errors.")
+json_log_option = click.option("--json-log", is_flag=True, help="One JSON object per line on stderr instead of text.")
+
+
 def model_options(command: Command) -> Command:
     """What runs the networks, where and how precisely, and whose weights."""
     for option in (

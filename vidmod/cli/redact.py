@@ -9,7 +9,16 @@ from typing import Any
 import click
 
 from vidmod.allocation import return_large_blocks
-from vidmod.cli.options import Rate, limit_options, model_options, scan_settings
+from vidmod.cli.options import (
+    Rate,
+    json_log_option,
+    limit_options,
+    model_options,
+    names_option,
+    quiet_option,
+    scan_settings,
+    workers_option,
+)
 from vidmod.errors import UsageError
 from vidmod.reporting import JsonLogReport, TerminalReport
 
@@ -68,13 +77,13 @@ from vidmod.reporting import JsonLogReport, TerminalReport
     help="Which frames are looked at first, without a timeline; all misses nothing that is short.",
 )
 @click.option("--fps", type=Rate(), default="2", show_default=True, help="Samples per second, for uniform.")
-@click.option("--models", default="open_nsfw,nudenet", show_default=True, help="Names, or paths of manifests (TOML).")
+@names_option
 @model_options
-@click.option("--workers", type=int, metavar="N", help="Processes that read and decode.  [default: one a core]")
+@workers_option
 @limit_options
 @click.option("--fresh", is_flag=True, help="Scan it again, even if that was done before.")
-@click.option("--quiet", is_flag=True, help="Nothing on stderr but errors.")
-@click.option("--json-log", is_flag=True, help="One JSON object per line on stderr instead of text.")
+@quiet_option
+@json_log_option
 def redact(
     source: Path,
     output: Path,

@@ -9,7 +9,16 @@ from typing import Any
 import click
 
 from vidmod.allocation import return_large_blocks
-from vidmod.cli.options import DONE, UNSCANNED, limit_options, limits_of, print_bytes, print_text
+from vidmod.cli.options import (
+    DONE,
+    UNSCANNED,
+    limit_options,
+    limits_of,
+    print_bytes,
+    print_text,
+    quiet_option,
+    workers_option,
+)
 from vidmod.errors import TimelineError, UsageError
 from vidmod.reporting import TerminalReport
 
@@ -26,9 +35,9 @@ from vidmod.reporting import TerminalReport
 @click.option("--clear-thumbnails", is_flag=True, help="Pictures in colour and sharp, not grey and blurred.")
 @click.option("--public", is_flag=True, help="For the person whose video it is: reasons and times.")
 @click.option("--force", is_flag=True, help="Take a video that is not the timeline's; the page warns of it.")
-@click.option("--workers", type=int, metavar="N", help="Processes that read and decode.  [default: one a core]")
+@workers_option
 @limit_options
-@click.option("--quiet", is_flag=True, help="Nothing on stderr but errors.")
+@quiet_option
 def report(
     timeline_path: Path,
     output: Path | None,
@@ -131,7 +140,7 @@ def _report_folder(folder: Path, output: Path | None, told: TerminalReport, *, p
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Write it here; - is standard output, as without."
 )
-@click.option("--quiet", is_flag=True, help="Nothing on stderr but errors.")
+@quiet_option
 def export(timeline_path: Path, to: str, output: Path | None, quiet: bool) -> None:
     """Write a timeline in another tool's format.
 
@@ -175,7 +184,7 @@ def export(timeline_path: Path, to: str, output: Path | None, quiet: bool) -> No
 @click.option("--reviewer", metavar="NAME", help="Who decided.  [default: whom FILE names]")
 @click.option("--note", default="", metavar="TEXT", help="What to say about it all.")
 @click.option("--force", is_flag=True, help="Take it though it says that it belongs to something else, or nothing.")
-@click.option("--quiet", is_flag=True, help="Nothing on stderr but errors.")
+@quiet_option
 def import_(
     path: Path,
     timeline_path: Path,

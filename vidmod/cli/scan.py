@@ -16,12 +16,16 @@ from vidmod.cli.options import (
     FLAGGED,
     UNSCANNED,
     Rate,
+    json_log_option,
     judging_options,
     limit_options,
     model_options,
+    names_option,
     policy_of,
     print_text,
+    quiet_option,
     scan_settings,
+    workers_option,
 )
 from vidmod.errors import NotVideoError, OutputError, SourceError, UsageError
 from vidmod.reporting import JsonLogReport, Report, TerminalReport
@@ -60,17 +64,17 @@ class _Time(click.ParamType[Fraction]):
     help="Leave no more than this unseen between samples.  [default: 1/fps; 2 for adaptive and keyframes]",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="For what adaptive looks at by chance.")
-@click.option("--models", default="open_nsfw,nudenet", show_default=True, help="Names, or paths of manifests (TOML).")
+@names_option
 @model_options
 @click.option("--start", type=_Time(), help="Look from here on (90.5 or 00:01:30.500).")
 @click.option("--end", type=_Time(), help="Look up to here.")
 @click.option("--stop-at", type=click.Choice(["review", "block"]), help="Stop as soon as this verdict is reached.")
 @click.option("--decoder", default="auto", metavar="auto|cpu|cuda", help="Where pictures are decoded; auto: the CPU.")
-@click.option("--workers", type=int, metavar="N", help="Processes that read and decode.  [default: one a core]")
+@workers_option
 @limit_options
 @click.option("--fresh", is_flag=True, help="Scan again what was scanned before with the same models and sampling.")
-@click.option("--quiet", is_flag=True, help="Nothing on stderr but errors.")
-@click.option("--json-log", is_flag=True, help="One JSON object per line on stderr instead of text.")
+@quiet_option
+@json_log_option
 def scan(
     inputs: tuple[Path, ...],
     output: Path | None,
@@ -213,7 +217,7 @@ def _exit_status(timeline: Timeline, fail_on: str | None) -> int:
 @click.command()
 @click.argument("timeline_path", metavar="TIMELINE", type=click.Path(path_type=Path))
 @judging_options
-@click.option("--quiet", is_flag=True, help="Nothing on stderr but errors.")
+@quiet_option
 def judge(
     timeline_path: Path,
     output: Path | None,

@@ -20,8 +20,8 @@ PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium")
 _SIDES, _RATES = (16, 8192), (Fraction(1), Fraction(120))
 _BITS = (50_000, 100_000_000)
 
-# For what follows a picture to come, however unsteadily, and to be looked at: a busy machine takes 0.3 s for that. With
-# what an encoder, a server and a player take, viewers are half a second more than `--delay` behind.
+# For what follows a picture to come, however unsteadily, and to be looked at. With what an encoder, a server and a
+# player take, viewers are half a second more than `--delay` behind.
 WORK_SECONDS = 0.45
 
 

@@ -24,7 +24,7 @@ def scheme_of(url: str) -> str:
     Raises:
         UsageError: Nothing is read from such a URL.
     """
-    scheme = _scheme(url) or "file"
+    scheme = url_scheme(url) or "file"
     if scheme not in PROTOCOLS:
         raise UsageError(f"Invalid source ({told(url)}). Use a file, or a URL of {', '.join(PROTOCOLS)}.")
     return scheme
@@ -36,7 +36,7 @@ def output_format(url: str) -> tuple[str, dict[str, str]]:
     Raises:
         UsageError: Nothing is written to such a URL.
     """
-    scheme = _scheme(url)
+    scheme = url_scheme(url)
     if scheme in ("rtmp", "rtmps"):
         return "flv", {"flvflags": "no_duration_filesize"}
     if scheme in ("tcp", "udp"):
@@ -69,7 +69,7 @@ def told(url: str) -> str:
     return shown if shown.isprintable() else repr(shown)
 
 
-def _scheme(url: str) -> str:
+def url_scheme(url: str) -> str:
     """What precedes `://`, in small letters; empty for a path."""
     scheme, separator, _ = url.partition("://")
     return scheme.lower() if separator else ""

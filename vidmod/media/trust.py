@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from vidmod.errors import UsageError
+from vidmod.media.places import url_scheme
 
 _SECURE = {"rtmps": 443, "https": 443}
 # Where distributions have them; OpenSSL of a Python that was built elsewhere looks in other places.
@@ -17,7 +18,7 @@ _TELLING_SECONDS = 2.0
 
 def is_secure(url: str) -> bool:
     """Whether a server of such a URL shows a certificate."""
-    return _scheme(url) in _SECURE
+    return url_scheme(url) in _SECURE
 
 
 def authorities(given: Path | None) -> Path:
@@ -67,7 +68,7 @@ def shake_hands(url: str, trusted: str | None, seconds: float) -> None:
     if trusted is None or not is_secure(url):
         return
     parts = urlsplit(url)
-    host, port = parts.hostname or "", parts.port or _SECURE[_scheme(url)]
+    host, port = parts.hostname or "", parts.port or _SECURE[url_scheme(url)]
     context = ssl.create_default_context(cafile=trusted)
     with (
         socket.create_connection((host, port), seconds) as connection,
@@ -88,7 +89,3 @@ def distrust(exc: Exception, url: str, trusted: str | None) -> str | None:
         else:
             return None
     return f"its certificate is not trusted: {exc.verify_message.rstrip('.')}; name another authority with --tls-ca"
-
-
-def _scheme(url: str) -> str:
-    return url.partition("://")[0].lower() if "://" in url else ""

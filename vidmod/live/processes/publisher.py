@@ -80,12 +80,13 @@ class _Publisher:
 
     def _take(self, message: Leave) -> None:
         # What stood in may have gone further than what now comes; without its key picture the rest would refer to that.
-        is_past = not message.is_sound and message.pts <= self._last[False]
-        if self._joins or is_past:
-            if message.is_sound or not message.key or is_past:
-                if is_past and (message.key or not self._joins):
-                    self._station.send(LEAVING, WantKey())
-                self._joins = True
+        if not message.is_sound and message.pts <= self._last[False]:
+            if message.key or not self._joins:
+                self._station.send(LEAVING, WantKey())
+            self._joins = True
+            return
+        if self._joins:
+            if message.is_sound or not message.key:
                 return
             self._joins, self._substitute = False, None
         self._heard = time.monotonic()
