@@ -50,7 +50,8 @@ MEDIAN_RECOVERY, LAST_RECOVERY = 3.0, 10.0
 # Loading models takes longest.
 _STARTING_SECONDS = 120.0
 _SECONDS_AN_HOUR = 3600.0
-_OWN = ("parent", "reader", "filter", "analyst", "publisher", "recorder")
+_ROLES = ("reader", "filter", "analyst", "publisher", "recorder")
+_OWN = ("parent", *_ROLES, *(f"{role} (spare)" for role in _ROLES))
 _LONG_EVERY, _LONG_LENGTH = 60.0, 9.0
 
 

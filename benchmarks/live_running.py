@@ -85,17 +85,22 @@ class Live:
             raise SystemExit(f"{shlex.join(self.command)} ended with status {status}:\n{said}")
 
     def processes(self) -> dict[str, psutil.Process]:
-        """By role: `parent`, and what the others call themselves on their command lines."""
+        """By role: `parent`, and what the others call themselves on their command lines.
+
+        A spare is called `ROLE (spare)`: it is always younger than the process whose place it takes.
+        """
         if self._process is None or not self.is_running:
             return {}
         parent = psutil.Process(self._process.pid)
         found = {"parent": parent}
-        for child in parent.children(recursive=True):
+        rows = []
+        for child in parent.children():
             with contextlib.suppress(psutil.Error):
                 words = child.cmdline()
                 if _ROLE_MODULE in words[:-1]:
-                    # A process that encloses another one has the same command line, and comes first.
-                    found[words[words.index(_ROLE_MODULE) + 1]] = child
+                    rows.append((child.create_time(), words[words.index(_ROLE_MODULE) + 1], child))
+        for _, role, child in sorted(rows, key=lambda row: row[0]):
+            found[role if role not in found else f"{role} (spare)"] = child
         return found
 
     def states(self) -> list[dict[str, Any]]:

@@ -92,7 +92,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
     made.close()
 
 
-def supervised(film: Path, server: Server, model: str) -> Supervisor:
+def supervised(film: Path, server: Server, model: str, *, spares: bool = False) -> Supervisor:
     made: list[Supervisor] = []
 
     def filtering() -> msgspec.Struct:
@@ -118,7 +118,8 @@ def supervised(film: Path, server: Server, model: str) -> Supervisor:
                 "filter": filtering,
                 "analyst": lambda: AnalystSettings([model], "onnxruntime", "cpu", "auto", {}),
                 "publisher": lambda: PublisherSettings(server.url, 5.0),
-            }
+            },
+            spares=spares,
         )
     )
     return made[0]
@@ -177,6 +178,29 @@ def test_killed_it_goes_on_and_shows_nothing_either(film: Path, server: Server, 
     assert len(server.paths) == 1 + restarts["publisher"]
     levels = brightest(server.paths)
     assert len(levels) > 200
+    assert max(levels) < CALM
+
+
+def test_spares_go_on_and_show_nothing_either(film: Path, server: Server, model: str) -> None:
+    with supervised(film, server, model, spares=True) as watched:
+        run(watched, 25, until=30)
+        for role in ("filter", "analyst", "publisher"):
+            item = watched.watched[role]
+            end = time.monotonic() + 20
+            while not item.is_spared:
+                assert time.monotonic() < end
+                run(watched, 0.05)
+            assert item.spare is not None
+            spare, process = item.spare.process, item.process
+            assert process is not None
+            os.kill(process.pid, signal.SIGKILL)
+            run(watched, 1.0)
+            assert item.restarts == 1
+            assert item.process is spare
+        before = brightest(server.paths)
+        run(watched, 2.5)
+    levels = brightest(server.paths)
+    assert len(levels) > len(before) + RATE
     assert max(levels) < CALM
 
 

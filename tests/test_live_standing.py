@@ -101,7 +101,7 @@ class Parts:
         self.standing = Standing(settings, self.watched, began=100.0, started_time=1.7e9)
 
     def say(self, role: str, message: Beat) -> None:
-        self.watched[role].beat = message
+        self.watched[role].current.beat = message
         self.standing.beat(role, message)
 
     def run(self, now: float, *, reason: str = "") -> None:
@@ -171,7 +171,7 @@ def test_why_all_is_covered_is_what_the_filter_says(reason: str) -> None:
 def test_without_who_looks_that_is_why() -> None:
     parts = Parts()
     parts.run(101.0, reason="not_analysed")
-    parts.watched["analyst"].beat = None
+    parts.watched["analyst"].current.beat = None
     assert parts.reasons(102.0) == ("analysis_lost",)
     parts.say("analyst", Beat("loading"))
     assert parts.reasons(102.0) == ("analysis_lost",)
@@ -180,7 +180,7 @@ def test_without_who_looks_that_is_why() -> None:
 def test_without_a_filter_that_is_why() -> None:
     parts = Parts()
     parts.run(101.0)
-    parts.watched["filter"].beat = None
+    parts.watched["filter"].current.beat = None
     assert parts.reasons(102.0) == ("error",)
 
 

@@ -14,7 +14,8 @@ import pytest
 
 from tests.networks import write_detector
 from vidmod.live.messages import AnalystSettings, Beat, Finish, Loaded, PublisherSettings, ReaderSettings
-from vidmod.live.processes.supervisor import Supervisor
+from vidmod.live.processes import supervisor
+from vidmod.live.processes.supervisor import Supervisor, Watched
 
 Said = list[tuple[str, object]]
 
@@ -27,13 +28,14 @@ def watch(watched: Supervisor, until: Callable[[], object], seconds: float = 30.
         time.sleep(0.01)
 
 
-def made(**settings: msgspec.Struct) -> tuple[Supervisor, Said, list[tuple[str, str]]]:
+def made(*, spares: bool = False, **settings: msgspec.Struct) -> tuple[Supervisor, Said, list[tuple[str, str]]]:
     told: Said = []
     notes: list[tuple[str, str]] = []
     watched = Supervisor(
         {role: functools.partial(settings.__getitem__, role) for role in settings},
         notify=lambda *row: notes.append(row),
         told=lambda *row: told.append(row),
+        spares=spares,
     )
     return watched, told, notes
 
@@ -109,3 +111,113 @@ def test_what_cannot_be_started_is_tried_later(monkeypatch: pytest.MonkeyPatch, 
         assert notes[0] == ("reader", "cannot be started (Resource temporarily unavailable)")
         patch.undo()
         watch(watched, lambda: told)
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spares are started as soon as they may be."""
+    monkeypatch.setattr(supervisor, "_SETTLED_SECONDS", 0.0)
+    monkeypatch.setattr(supervisor, "_APART_SECONDS", 0.0)
+
+
+def spotter(folder: Path) -> AnalystSettings:
+    return AnalystSettings([str(write_detector(folder))], "onnxruntime", "cpu", "auto", {})
+
+
+def with_spare(watched: Supervisor, role: str) -> tuple[Watched, int, int]:
+    """Wait until one is there; the numbers of the process at work, and of the spare."""
+    item = watched.watched[role]
+    watch(watched, lambda: item.is_spared and item.beat is not None)
+    assert item.process is not None
+    assert item.spare is not None
+    assert item.spare.process is not None
+    return item, item.process.pid, item.spare.process.pid
+
+
+def is_restarted(item: Watched) -> bool:
+    return item.restarts == 1
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_spare_takes_the_place_of_one_that_died(tmp_path: Path) -> None:
+    watched, told, notes = made(
+        spares=True, analyst=spotter(tmp_path), publisher=PublisherSettings(str(tmp_path / "out.ts"), 5.0)
+    )
+    with watched:
+        for role in ("analyst", "publisher"):
+            item, working, spare = with_spare(watched, role)
+            assert item.spare is not None
+            assert item.spare.is_told == (role == "analyst"), "who only waits connects to nobody"
+            told.clear()
+            os.kill(working, signal.SIGKILL)
+            watch(watched, functools.partial(is_restarted, item))
+            assert item.process is not None
+            assert item.process.pid == spare
+            if role == "analyst":
+                assert item.beat is not None
+                assert item.beat.doing == "looking", "it has loaded its models"
+            watch(watched, lambda: told)
+            assert {type(message) for _, message in told} == {Beat}, "its models are those that were there"
+            assert notes[-1][0] == role
+            assert notes[-1][1].startswith("ended with signal 9 (SIGKILL)")
+            _, working, following = with_spare(watched, role)
+            assert working == spare
+            assert following != spare
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_spare_that_dies_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched, _, notes = made(spares=True, analyst=spotter(tmp_path))
+    with watched:
+        item, working, spare = with_spare(watched, "analyst")
+        os.kill(spare, signal.SIGKILL)
+        watch(watched, lambda: not item.is_spared)
+        for _ in range(20):
+            watched.watch(time.monotonic())
+            time.sleep(0.01)
+        assert item.spare is None, "it is not started over and over"
+        item.no_spare_before = 0.0
+        _, still, other = with_spare(watched, "analyst")
+        assert (still, item.restarts, notes) == (working, 0, [])
+        # Nor is one that stands still, but it is none that could take a place.
+        monkeypatch.setitem(watched._silence, "analyst", 0.8)
+        os.kill(other, signal.SIGSTOP)
+        watch(watched, lambda: item.spare is None)
+        assert (item.restarts, notes) == (0, [])
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_spare_that_does_not_wake_is_replaced_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "_WAKING_SECONDS", 0.5)
+    watched, _, notes = made(spares=True, publisher=PublisherSettings(str(tmp_path / "out.ts"), 5.0))
+    with watched:
+        item, working, spare = with_spare(watched, "publisher")
+        os.kill(spare, signal.SIGSTOP)
+        os.kill(working, signal.SIGKILL)
+        watch(watched, lambda: item.restarts == 2 and item.beat is not None)
+        assert item.process is not None
+        assert item.process.pid not in (working, spare)
+        assert [why.rpartition(" for ")[0] or why for _, why in notes] == [
+            "ended with signal 9 (SIGKILL)",
+            "was silent",
+        ]
+
+
+@pytest.mark.usefixtures("hasty")
+def test_spares_end_with_the_rest(tmp_path: Path) -> None:
+    watched, _, _ = made(spares=True, publisher=PublisherSettings(str(tmp_path / "out.ts"), 5.0))
+    with watched:
+        item, _, _ = with_spare(watched, "publisher")
+        assert item.spare is not None
+        process = item.spare.process
+    assert process is not None
+    assert process.returncode == -signal.SIGKILL
+
+
+def test_without_spares_there_are_none(tmp_path: Path, hasty: None) -> None:
+    watched, told, _ = made(publisher=PublisherSettings(str(tmp_path / "out.ts"), 5.0))
+    with watched:
+        watch(watched, lambda: told)
+        for _ in range(10):
+            watched.watch(time.monotonic())
+        assert watched.watched["publisher"].spare is None

@@ -35,7 +35,7 @@ _SECTIONS = {
     ),
     "Time": ("delay", "max_gap", "min_analysis_fps"),
     "Both ends": ("wait", "timeout", "tls_ca", "tls_verify", "size", "fps", "bitrate", "preset"),
-    "Models": ("models", "runtime", "device", "precision", "weights"),
+    "Models": ("models", "runtime", "device", "precision", "weights", "spares"),
     "Recordings": ("record", "record_minutes", "seal", "seal_to"),
     "Who is told": (
         "name",
@@ -174,6 +174,13 @@ def _path(name: str, metavar: str, says: str) -> Callable[[Command], Command]:
     "--models", default="open_nsfw,nudenet", show_default=True, metavar="A,B", help="Names, or paths of manifests."
 )
 @model_options
+@click.option(
+    "--no-spares",
+    "spares",
+    flag_value=False,
+    default=True,
+    help="Keep no second process of each kind ready; less memory, and longer covers when one fails.",
+)
 @_path("--record", "DIR", "Record what leaves, with timelines that `vidmod report` reads.")
 @click.option(
     "--record-minutes", type=float, default=10.0, show_default=True, metavar="N", help="How long each file is, about."

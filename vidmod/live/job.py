@@ -148,7 +148,12 @@ class Live(Closing):
         if not self._is_file:
             settings["reader"] = roles.reader
         return Supervisor(
-            settings, notify=self._replaced, told=self._hear, silence=roles.silence, shows_errors=shows_errors
+            settings,
+            notify=self._replaced,
+            told=self._hear,
+            silence=roles.silence,
+            spares=self._settings.spares,
+            shows_errors=shows_errors,
         )
 
     @property

@@ -51,6 +51,7 @@ class LiveSettings:
         models: Names of shipped manifests, or paths of others.
         runtime, device, precision: As for a scan.
         weights: Model name to a weights file to use instead.
+        spares: Whether a second process of each kind waits ready to take the place of one that fails.
         record: A folder for recordings of what leaves, and for timelines; None for none.
         record_minutes: How long each file of a recording is, about.
         seal: A folder for recordings of what comes, sealed; None for none.
@@ -90,6 +91,7 @@ class LiveSettings:
     device: str = "auto"
     precision: str = "auto"
     weights: Mapping[str, Path] = field(default_factory=dict)
+    spares: bool = True
     record: Path | None = None
     record_minutes: float = 10.0
     seal: Path | None = None

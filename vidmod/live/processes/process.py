@@ -52,7 +52,10 @@ def main(arguments: list[str]) -> int:
     if role == "filter":
         importlib.import_module("vidmod.live.processes.rehearsal").rehearse()
     carrying = socket.socket(fileno=int(carrier))
-    settings = msgspec.msgpack.decode(carrying.recv(_MOST_SETTINGS), type=settings_type)
+    # A spare waits here until it is needed, with everything imported.
+    if not (said := carrying.recv(_MOST_SETTINGS)):
+        return 0
+    settings = msgspec.msgpack.decode(said, type=settings_type)
     watching = socket.socket(fileno=int(parent))
     try:
         enclosure = _enclosed(role, settings, {carrying.fileno(), watching.fileno(), 2})

@@ -122,6 +122,7 @@ def _ends(state: LiveState) -> Iterator[Metric]:
     reconnects = {side: state.reconnects.get(side, 0) for side in SIDES}
     yield _counters("vidmod_live_reconnects", "How often an end came back.", "side", reconnects)
     yield _counters("vidmod_live_restarts", "How often a process was started again.", "process", state.restarts)
+    yield _gauges("vidmod_live_spare", "1 while another process waits to take its place.", "process", state.spares)
     depths = {name: queue.depth for name, queue in state.queues.items()}
     yield _gauges("vidmod_live_queue_depth", "What waits in a queue.", "queue", depths)
     capacities = {name: queue.capacity for name, queue in state.queues.items()}

@@ -88,6 +88,7 @@ class LiveState:
         shadow: Whether it only reports and never covers.
         reconnects: `source` or `server` to how often they came back.
         restarts: Process to how often it was started again.
+        spares: Process to whether another one waits to take its place.
         heartbeats: Process to the seconds since it last said that it lives.
         heartbeat_limit_seconds: A process that is silent for longer hangs.
         queues: Name to depth and capacity.
@@ -127,6 +128,7 @@ class LiveState:
     shadow: bool = False
     reconnects: Mapping[str, int] = field(default_factory=dict)
     restarts: Mapping[str, int] = field(default_factory=dict)
+    spares: Mapping[str, bool] = field(default_factory=dict)
     heartbeats: Mapping[str, float] = field(default_factory=dict)
     heartbeat_limit_seconds: float = 5.0
     queues: Mapping[str, Queue] = field(default_factory=dict)
