@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from tests.networks import write_detector
-from vidmod.live.messages import AnalystSettings, Beat, Finish, Loaded, PublisherSettings, ReaderSettings
+from vidmod.live.messages import (
+    AnalystSettings,
+    Beat,
+    Begin,
+    FilterSettings,
+    Finish,
+    Loaded,
+    PublisherSettings,
+    ReaderSettings,
+)
 from vidmod.live.processes import supervisor
 from vidmod.live.processes.supervisor import Supervisor, Watched
+from vidmod.media.live import PictureEncoder, Shape
+from vidmod.policy import Policy
 
 Said = list[tuple[str, object]]
 
@@ -201,6 +215,54 @@ def test_a_spare_that_does_not_wake_is_replaced_soon(tmp_path: Path, monkeypatch
             "ended with signal 9 (SIGKILL)",
             "was silent",
         ]
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_spare_may_wait_for_a_server_as_long_as_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "_WAKING_SECONDS", 1.0)
+    shape = Shape.like((160, 96), Fraction(25))
+    begin = Begin(shape.size, (25, 1), shape.bits, shape.preset, PictureEncoder(shape).parameter_sets, None)
+    with contextlib.ExitStack() as stack:
+        mute = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        mute.setblocking(False)
+
+        def is_connected() -> bool:
+            with contextlib.suppress(BlockingIOError):
+                stack.enter_context(mute.accept()[0])
+                return True
+            return False
+
+        watched, _, notes = made(
+            spares=True,
+            filter=FilterSettings(
+                policy=Policy.default().as_document(),
+                labels=[],
+                preparations=[],
+                delay_seconds=1.0,
+                latency_seconds=1.45,
+                max_gap_seconds=0.4,
+                hold_seconds=2.0,
+                margin=0.2,
+                max_pixels=1 << 20,
+                preset="superfast",
+                threads=1,
+                begin=begin,
+            ),
+            publisher=PublisherSettings(f"rtmp://127.0.0.1:{mute.getsockname()[1]}/out/live", 8.0),
+        )
+        with watched:
+            item, working, spare = with_spare(watched, "publisher")
+            watch(watched, is_connected)
+            os.kill(working, signal.SIGKILL)
+            watch(watched, lambda: item.restarts == 1)
+            watch(watched, is_connected)
+            end = time.monotonic() + 2.5
+            while time.monotonic() < end:
+                watched.watch(time.monotonic())
+                time.sleep(0.01)
+            assert item.process is not None
+            assert item.process.pid == spare
+            assert [role for role, _ in notes] == ["publisher"]
 
 
 @pytest.mark.usefixtures("hasty")

@@ -13,9 +13,9 @@
   (`hearing`) goes with it, `overload` says how much is given up, and `pipe` is all of that from packets to packets.
 - `processes`: `reader`, `filter`, `analyst`, `publisher` and, if asked for, `recorder`, each begun by `process` and
   with a `station`, joined by sockets (`wire`; what they say is in `messages`). `supervisor` replaces them, by spares
-  that it has started before (`launching`), and gives their neighbours new wires; `reach` says what is left to each once it has given up all else,
-  and `rehearsal` has a filter load first what it needs. All share the machine's monotonic clock, so what one sends goes
-  on where another stopped.
+  that it has started before (`launching`), and gives their neighbours new wires; `reach` says what is left to each
+  once it has given up all else, and `rehearsal` has a filter load first what it needs. All share the machine's
+  monotonic clock, so what one sends goes on where another stopped.
 - `recording`: `clean` records what leaves, with its timeline (`accounts`), and `sealed` what comes, encrypted
   (`sealing`); `pieces` and `endings` are the files.
 - `telling`: what the outside sees and steers. `standing` (`tally`, `counts`), `hits` and `covers` make of what
