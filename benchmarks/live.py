@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from live_faults import Fault, Saboteur, broken_connections, recovery
+from live_faults import Fault, Saboteur, broken_connections, recovery, undisturbed
 from live_measuring import COVERED, Flow, Safety, Watched, flow, offsets, safety, slope
 from live_running import Rig, Usage, analysed_fps, covering, rig
 from live_sources import Film, Plan, made, variants
@@ -275,6 +275,7 @@ def faults(args: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
     watched, log = measured(made_rig), made_rig.log()
     found = safety(watched.frames, log, films)
     times = [recovery(fault, watched.frames, log) for fault in saboteur.faults]
+    alone = [undisturbed(*row, saboteur.faults, log) for row in zip(saboteur.faults, times, strict=True)]
     lost = broken_connections(watched.gone, saboteur.faults)
     print(f"Seed {args.seed}.\n")
     print(
@@ -287,18 +288,22 @@ def faults(args: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
     tell_leaks(found, args.show_leaks)
     for when, why in lost[: args.show_leaks]:
         print(f"  {when - saboteur.faults[0].began:.1f} s after the first fault the player lost its connection: {why}")
-    median, last = np.percentile([_known(item) for item in times], [50, 99], method="higher")
+    (median, last), (_, last_alone) = (
+        np.percentile([_known(item) for item in rows], [50, 99], method="higher") for rows in (times, alone)
+    )
     print(
         f"\nWanted: no leaks: {verdict(not found.leaks)}. The player's connection lost only with the server: "
         f"{verdict(not lost)} ({len(lost)} lost besides). "
         f"Recovery: median {median:.2f} s, at most {MEDIAN_RECOVERY:g}: "
         f"{verdict(median <= MEDIAN_RECOVERY)}; 99th percentile {last:.2f} s, at most {LAST_RECOVERY:g}: "
-        f"{verdict(last <= LAST_RECOVERY)}. The delay of {args.delay:g} s is a part of it."
+        f"{verdict(last <= LAST_RECOVERY)}; without what of it another fault lasted {last_alone:.2f} s. The delay of "
+        f"{args.delay:g} s is a part of it."
     )
     yield {
         "safety": found,
         "faults": [
-            {**dataclasses.asdict(fault), "recovery": item} for fault, item in zip(saboteur.faults, times, strict=True)
+            {**dataclasses.asdict(fault), "recovery": item, "undisturbed": net}
+            for fault, item, net in zip(saboteur.faults, times, alone, strict=True)
         ],
         "lost": lost,
         "restarts": made_rig.live.states()[-1:],

@@ -70,6 +70,20 @@ def recovery(fault: Fault, frames: Sequence[Shown], log: Log) -> float | None:
     return None
 
 
+def undisturbed(fault: Fault, seconds: float | None, others: Sequence[Fault], log: Log) -> float | None:
+    """What of a recovery is left without the time in which another fault lasted: nothing recovers meanwhile.
+
+    Args:
+        seconds: What `recovery` says.
+        others: All faults, which do not overlap.
+    """
+    if seconds is None:
+        return None
+    end = ended(fault, log)
+    spans = [(row.began, ended(row, log)) for row in others if row is not fault]
+    return seconds - sum(max(0.0, min(last, end + seconds) - max(first, end)) for first, last in spans)
+
+
 @dataclass(slots=True)
 class Saboteur:
     """Brings faults about, one after the other.

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from live_faults import Fault, recovery
+from live_faults import Fault, recovery, undisturbed
 from live_measuring import Log, Shown, Watched, Watcher, flow, offsets, safety, slope
 from live_sources import (
     FLASH_SECONDS,
@@ -399,6 +399,15 @@ def test_recovery_is_until_what_was_sent_after_the_fault_is_to_be_seen() -> None
     # What is on its way when it ends is not counted, nor is a single frame.
     assert recovery(fault, list(stream((5.0, 8.0))), logged()) == pytest.approx(3.0, abs=0.05)
     assert recovery(fault, list(stream((5.0, 5.0))), logged()) == pytest.approx(1.0, abs=0.05)
+
+
+def test_while_another_fault_lasts_nothing_recovers() -> None:
+    first, second, later = Fault("x", 3.0, 4.0), Fault("y", 6.0, 9.0), Fault("z", 14.0, 15.0)
+    everything = [first, second, later]
+    assert undisturbed(first, 7.0, everything, logged()) == pytest.approx(4.0)
+    assert undisturbed(first, 3.0, everything, logged()) == pytest.approx(2.0), "of which only a part is in its time"
+    assert undisturbed(second, 2.0, everything, logged()) == 2.0
+    assert undisturbed(later, None, everything, logged()) is None
 
 
 def test_a_single_clear_frame_is_no_recovery() -> None:
