@@ -237,7 +237,9 @@ class Live(Closing):
         now = time.monotonic()
         self._teller.is_hurried = len(self._signals) > 1
         self._teller.hits(self._hits.end())
-        self._tell_covers(self._covers.end(self._seconds(now)))
+        for event in self._covers.end(self._seconds(now)):
+            # Without words: for a person nothing is uncovered by an end, and something may never have been shown.
+            self._teller.tell(event)
         state = self._state()
         stopped = Stopped(
             reason=reason,
