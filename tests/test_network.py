@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import http.server
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ from vidmod.media.places import is_file, output_format
 RATE, SIZE = 25, (160, 96)
 SHAPE = Shape.like(SIZE, Fraction(RATE))
 SOUND = (48_000, "stereo")
+SYSTEM_PYTHON = "/usr/bin/python3"
+RTSP_SERVER = Path(__file__).with_name("rtsp_server.py")
 
 
 def write(url: str, count: int = 50, *, number: int = 0, start: int = 0, delay: float = 0.0) -> None:
@@ -173,6 +176,48 @@ def test_transport_streams_go_over_udp(tmp_path: Path) -> None:
             path.write_bytes(b"".join(parts))
         thread.join()
     assert len(decoded(path)) == 50
+
+
+def test_datagrams_are_read() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    url = f"udp://127.0.0.1:{port}"
+    thread = threading.Thread(target=write, args=(f"{url}?pkt_size=1316", 150), kwargs={"delay": 1 / RATE})
+    thread.start()
+    with NetworkReader(url, timeout_seconds=3) as reader:
+        assert (reader.facts.codec, reader.facts.size) == ("h264", SIZE)
+        base, rows = reader.facts.time_base, [row for row in collected(reader) if not row.is_sound]
+    thread.join()
+    # What was sent before somebody listened is lost.
+    assert len(rows) > 100
+    assert np.diff([float(row.pts * base) for row in rows if row.pts is not None]).max() < 2 / RATE
+
+
+@pytest.fixture
+def camera(folder: Path) -> Iterator[str]:
+    """The URL of a real RTSP server."""
+    if not Path(SYSTEM_PYTHON).exists():
+        pytest.skip(f"There is no {SYSTEM_PYTHON}, which an RTSP server would run in.")
+    write(str(folder / "film.mp4"), 200)
+    command = [SYSTEM_PYTHON, str(RTSP_SERVER), str(folder / "film.mp4")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        assert server.stderr is not None
+        try:
+            url = server.stdout.readline().strip()
+            if not url:
+                pytest.skip(server.stderr.read().strip())
+            yield url
+        finally:
+            server.kill()
+
+
+def test_cameras_are_read(camera: str) -> None:
+    with NetworkReader(camera) as reader:
+        check(reader, 200)
+    with pytest.raises(SourceUnreadableError, match="404"), NetworkReader(f"{camera}s") as reader:
+        collected(reader)
 
 
 @pytest.mark.parametrize("suffix", ["ts", "flv", "mkv", "mp4"])
