@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.server
+import io
 import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
@@ -19,12 +21,13 @@ import pytest
 
 from vidmod.errors import OutputError, SourceUnreadableError, UsageError
 from vidmod.media.live import AAC_SAMPLES, TIME_BASE, PictureEncoder, Shape, silent_packet
-from vidmod.media.network import Incoming, NetworkReader, NetworkWriter
+from vidmod.media.network import Incoming, NetworkReader, NetworkWriter, NoPicturesError
 from vidmod.media.places import is_file, output_format
 
 RATE, SIZE = 25, (160, 96)
 SHAPE = Shape.like(SIZE, Fraction(RATE))
 SOUND = (48_000, "stereo")
+_FLV_HEADER = 13
 SYSTEM_PYTHON = "/usr/bin/python3"
 RTSP_SERVER = Path(__file__).with_name("rtsp_server.py")
 
@@ -192,6 +195,117 @@ def test_datagrams_are_read() -> None:
     # What was sent before somebody listened is lost.
     assert len(rows) > 100
     assert np.diff([float(row.pts * base) for row in rows if row.pts is not None]).max() < 2 / RATE
+
+
+def begun(url: str, *, expects_sound: bool) -> float:
+    """How long it takes to open a source."""
+    began = time.monotonic()
+    with NetworkReader(url, expects_sound=expects_sound) as reader:
+        assert reader.facts.size == SIZE
+        assert reader.facts.sound is None or reader.facts.sound.codec == "aac"
+    return time.monotonic() - began
+
+
+def test_sound_is_not_waited_for_where_there_was_none() -> None:
+    with broadcast(flv(sound_from=None)) as url:
+        assert begun(url, expects_sound=True) > 2.5
+        assert begun(url, expects_sound=False) < 2.0
+
+
+def test_pictures_that_begin_after_the_sound_take_their_time() -> None:
+    with broadcast(flv(pictures_from=2.0)) as url:
+        with pytest.raises(NoPicturesError, match=r"shows no pictures .*audio"):
+            begun(url, expects_sound=False)
+        assert begun(url, expects_sound=True) < 5.0
+
+
+def test_a_source_is_as_large_as_its_first_key_picture_says() -> None:
+    called: list[float] = []
+    with (
+        broadcast(transport()) as url,
+        NetworkReader(url, meanwhile=lambda: called.append(time.monotonic())) as reader,
+    ):
+        assert reader.facts.size == SIZE
+        first = next(row for row in reader.packets() if not row.is_sound)
+        assert first.key
+        assert len(called) > 2 * RATE
+        assert max(np.diff(called)) < 1.0
+
+
+def test_a_source_that_never_says_how_large_it_is_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vidmod.media.network._SIZE_SECONDS", 1.0)
+    with broadcast(transport()) as url, pytest.raises(NoPicturesError, match="how large"):
+        NetworkReader(url)
+
+
+@contextlib.contextmanager
+def broadcast(rows: Iterable[tuple[float, bytes]]) -> Iterator[str]:
+    """Sends everybody who connects what is due, from when they connect."""
+    rows = sorted(rows, key=lambda row: row[0])
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    threading.Thread(target=send, args=(connection,), daemon=True).start()
+
+        def send(connection: socket.socket) -> None:
+            with connection, contextlib.suppress(OSError):
+                began = time.monotonic()
+                for seconds, data in rows:
+                    time.sleep(max(0.0, began + seconds - time.monotonic()))
+                    connection.sendall(data)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def muxed(name: str, *, seconds: int, key_every: int = RATE, sound: bool = True) -> bytes:
+    """A film in a format that needs no seeking."""
+    target = io.BytesIO()
+    options = {"flvflags": "no_duration_filesize"} if name == "flv" else {}
+    with av.open(target, "w", format=name, options=options) as output:
+        stream = output.add_stream("libx264", rate=RATE, options={"tune": "zerolatency", "sc_threshold": "0"})
+        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
+        stream.codec_context.gop_size = key_every
+        heard = output.add_stream("aac", rate=SOUND[0]) if sound else None
+        for step in range(seconds * RATE):
+            frame = picture(step)
+            frame.pts = step
+            output.mux(stream.encode(frame))
+            if heard is not None:
+                silence = av.AudioFrame.from_ndarray(np.zeros((1, 1920 * 2), np.int16), format="s16", layout="stereo")
+                silence.sample_rate, silence.pts = SOUND[0], step * 1920
+                output.mux(heard.encode(silence))
+        output.mux(stream.encode(None))
+    return target.getvalue()
+
+
+def flv(*, sound_from: float | None = 0.0, pictures_from: float = 0.0) -> Iterator[tuple[float, bytes]]:
+    """FLV's tags, and when each is due."""
+    data, begins = muxed("flv", seconds=6, sound=sound_from is not None), {8: sound_from, 9: pictures_from}
+    yield 0.0, data[:_FLV_HEADER]
+    place = _FLV_HEADER
+    while place + 15 <= len(data):
+        kind, size = data[place], int.from_bytes(data[place + 1 : place + 4])
+        seconds = int.from_bytes(data[place + 4 : place + 7]) / 1000
+        tag = data[place : place + 11 + size + 4]
+        begin = begins.get(kind)
+        if begin is not None and seconds == 0 and data[place + 12] == 0:
+            yield begin, tag  # what a decoder needs first
+        elif begin is not None and seconds >= begin:
+            yield seconds, tag
+        place += len(tag)
+
+
+def transport() -> Iterator[tuple[float, bytes]]:
+    """A transport stream's packets and when each is due, from one second after a key picture to one that comes late."""
+    length, late = 12, 8
+    data = muxed("mpegts", seconds=length, key_every=late * RATE)
+    for place in range(len(data) // length // 188 * 188, len(data), 10 * 188):
+        yield place / len(data) * length - 1, data[place : place + 10 * 188]
 
 
 @pytest.fixture

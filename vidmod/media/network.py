@@ -8,9 +8,10 @@ connecting does without a limit (see the process that watches).
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from types import TracebackType
@@ -21,6 +22,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.error import ExitError, FFmpegError
 from av.packet import Packet
+from av.video.stream import VideoStream
 
 from vidmod.errors import OutputError, SourceUnreadableError
 from vidmod.media.live import AAC_SAMPLES, TIME_BASE, Shape, configure
@@ -28,8 +30,12 @@ from vidmod.media.places import PROTOCOLS, is_file, output_format, scheme_of, to
 from vidmod.media.trust import distrust, shake_hands, tls_options
 
 _FORMATS = "flv,live_flv,hls,mpegts,rtsp,mov,matroska,h264,hevc"
-# With less, FFmpeg has missed pictures that began a little after the sound.
+# How long is waited for pictures and sound to show up. With less, FFmpeg has missed pictures that began a little after
+# the sound. FLV does not say that there will be no sound: each connection to such a source takes all of it.
 _PROBE_SECONDS = 3
+_PROBE_SECONDS_WITHOUT_SOUND = 1
+# How long is waited for a key picture, which may be the only ones that say how large pictures are.
+_SIZE_SECONDS = 20.0
 _FIRST_RATE, _LAST_RATE = Fraction(1), Fraction(240)
 _USUAL_RATE = Fraction(30)
 
@@ -83,6 +89,10 @@ class Incoming:
     extradata: bytes | None = None
 
 
+class NoPicturesError(SourceUnreadableError):
+    """A source can be read and shows no pictures, or none in the time that it had."""
+
+
 class NetworkReader:
     """An open source. A context manager.
 
@@ -92,21 +102,34 @@ class NetworkReader:
         max_pixels: Larger pictures are not decoded, not even to know their size.
         trusted: Whose certificates a server may show, as a PEM file; None for anybody's. Of a playlist's entries FFmpeg
             takes any.
+        expects_sound: False does not wait long for sound, nor, where there is some, for pictures: for a source that had
+            none when it was last read.
+        meanwhile: Called again and again while packets come and none says how large pictures are: until a key picture,
+            20 s at most.
 
     Raises:
         UsageError: The URL's scheme is none of these.
-        SourceUnreadableError: It cannot be opened, or shows no pictures.
+        NoPicturesError: It shows no pictures.
+        SourceUnreadableError: It cannot be opened.
     """
 
     def __init__(
-        self, url: str, *, timeout_seconds: float = 5.0, max_pixels: int = 1 << 28, trusted: str | None = None
+        self,
+        url: str,
+        *,
+        timeout_seconds: float = 5.0,
+        max_pixels: int = 1 << 28,
+        trusted: str | None = None,
+        expects_sound: bool = True,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> None:
         scheme = scheme_of(url)
+        probe_seconds = _PROBE_SECONDS if expects_sound else _PROBE_SECONDS_WITHOUT_SOUND
         microseconds = str(round(timeout_seconds * 1e6))
         options = {
             "format_whitelist": _FORMATS,
             "protocol_whitelist": PROTOCOLS[scheme],
-            "analyzeduration": str(_PROBE_SECONDS * 1_000_000),
+            "analyzeduration": str(probe_seconds * 1_000_000),
             "max_streams": "16",
             **tls_options(url, trusted),
         }
@@ -124,13 +147,17 @@ class NetworkReader:
                 "r",
                 options={"max_pixels": str(max_pixels)},
                 container_options=options,
-                timeout=(timeout_seconds + _PROBE_SECONDS, timeout_seconds),
+                timeout=(timeout_seconds + probe_seconds, timeout_seconds),
                 metadata_errors="replace",
             )
         except (FFmpegError, ValueError, UnicodeError) as exc:
             raise SourceUnreadableError(f"{told(url)}: cannot be opened ({_why(exc, url, trusted)}).") from exc
+        self._first: list[Packet[Any]] = []
         try:
-            self.facts = self._probed(url)
+            self._choose(url)
+            if 0 in _size(self._pictures):
+                self._find_size(url, max_pixels, meanwhile)
+            self.facts = self._probed()
         except BaseException:
             self._container.close()
             raise
@@ -147,20 +174,43 @@ class NetworkReader:
         """More than once is fine."""
         self._container.close()
 
-    def _probed(self, url: str) -> StreamFacts:
+    def _choose(self, url: str) -> None:
         pictures = [stream for stream in self._container.streams.video if stream.codec_context is not None]
         if not pictures:
             kinds = ", ".join(sorted({stream.type for stream in self._container.streams})) or "nothing"
-            raise SourceUnreadableError(f"{told(url)}: shows no pictures that vidmod decodes ({kinds}).")
-        self._pictures = stream = pictures[0]
+            raise NoPicturesError(f"{told(url)}: shows no pictures that vidmod decodes ({kinds}).")
+        self._pictures = pictures[0]
         sounds = [item for item in self._container.streams.audio if item.codec_context is not None]
         self._sound: AudioStream | None = sounds[0] if sounds else None
+
+    def _find_size(self, url: str, max_pixels: int, meanwhile: Callable[[], None]) -> None:
+        """Wait for the picture that says it, as far as FFmpeg has not: nothing before it can be decoded anyway."""
+        context = self._pictures.codec_context
+        context.thread_count = 1  # with more, it would be known some pictures later
+        until = time.monotonic() + _SIZE_SECONDS
+        try:
+            for packet in self._container.demux(self._pictures):
+                meanwhile()
+                with contextlib.suppress(FFmpegError):
+                    context.decode(packet)
+                if 0 not in _size(self._pictures):
+                    break
+                if packet.size == 0 or time.monotonic() >= until:
+                    raise NoPicturesError(f"{told(url)}: shows no pictures that say how large they are.")
+        except (FFmpegError, ValueError) as exc:
+            raise SourceUnreadableError(f"{told(url)}: is gone ({reason(exc)}).") from exc
+        if context.width * context.height > max_pixels:
+            raise SourceUnreadableError(f"{told(url)}: has pictures of more than {max_pixels} pixels.")
+        self._first = [packet]
+
+    def _probed(self) -> StreamFacts:
+        stream = self._pictures
         rate = stream.average_rate or stream.guessed_rate
         context = stream.codec_context
         return StreamFacts(
             codec=context.codec.name,
             extradata=bytes(context.extradata or b""),
-            size=(context.width, context.height),
+            size=_size(stream),
             rate=rate if rate is not None and _FIRST_RATE <= rate <= _LAST_RATE else _USUAL_RATE,
             time_base=stream.time_base or Fraction(1, 1000),
             bits=context.bit_rate or 0,
@@ -176,7 +226,7 @@ class NetworkReader:
         began: float | None = None
         wanted = [stream for stream in (self._pictures, self._sound) if stream is not None]
         try:
-            for packet in self._container.demux(wanted):
+            for packet in itertools.chain(self._first, self._container.demux(wanted)):
                 if packet.size == 0:
                     continue
                 time_base = packet.time_base or Fraction(1, 1000)
@@ -286,6 +336,10 @@ class NetworkWriter:
             self._container.mux(packet)
         except (FFmpegError, ValueError, OSError) as exc:
             raise OutputError(f"It is gone ({reason(exc)}).") from exc
+
+
+def _size(stream: VideoStream) -> tuple[int, int]:
+    return (stream.codec_context.width, stream.codec_context.height)
 
 
 def _beside(path: str, number: int) -> str:

@@ -14,7 +14,7 @@ from vidmod.errors import SourceUnreadableError
 from vidmod.live.backoff import Backoff
 from vidmod.live.messages import Beat, Heard, Lost, Picture, ReaderSettings, Sound, Source
 from vidmod.live.processes.station import BEAT_SECONDS, Station
-from vidmod.media.network import Incoming, NetworkReader, StreamFacts
+from vidmod.media.network import Incoming, NetworkReader, NoPicturesError, StreamFacts
 from vidmod.media.places import scheme_of
 
 PACKETS, SEALED = "packets", "sealed"
@@ -62,6 +62,7 @@ class _Reader:
 
     def run(self) -> None:
         backoff = Backoff(growth=1.5, reset_after=5.0)
+        expects_sound = True
         while True:
             self._beat.doing = "connecting"
             self._listen(0.0)
@@ -72,7 +73,10 @@ class _Reader:
                     timeout_seconds=settings.timeout_seconds,
                     max_pixels=settings.max_pixels,
                     trusted=settings.trusted,
+                    expects_sound=expects_sound,
+                    meanwhile=lambda: self._listen(0.0),
                 ) as reader:
+                    expects_sound = reader.facts.sound is not None
                     self._connect(reader.facts)
                     self._beat.connections += 1
                     self._beat.doing, self._beat.trouble = "reading", ""
@@ -81,6 +85,8 @@ class _Reader:
                         self._pass_on(incoming)
                         backoff.succeeded()
             except SourceUnreadableError as exc:
+                # Another source may stand there by now, with sound, and pictures that take their time.
+                expects_sound = expects_sound or isinstance(exc, NoPicturesError)
                 self._beat.trouble = str(exc)
                 for name in self._told:
                     self._station.send(name, Lost(str(exc)))
