@@ -41,6 +41,7 @@ from live_sources import (
 )
 
 from tests.rtmp import CONNECTED, EXTRADATA, GONE, SOUND, Record, Sent, records
+from vidmod.media.packets import packet_of
 from vidmod.redaction import TOLERANCE
 
 COVERED = 0.95
@@ -318,7 +319,7 @@ def _decoder(codec: str, extradata: bytes) -> Any:
 
 
 def _packet(row: Record) -> Packet[Any]:
-    packet: Packet[Any] = Packet(row.data)
+    packet = packet_of(row.data)
     packet.pts, packet.dts = row.pts, row.dts
     return packet
 

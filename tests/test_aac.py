@@ -13,6 +13,7 @@ from vidmod.errors import UndecodableError
 from vidmod.live.filtering.hearing import Hearing
 from vidmod.live.messages import Sound
 from vidmod.media.aac import SoundRecoder, is_plain, unwrapped
+from vidmod.media.packets import packet_of
 
 RATE = 48_000
 BEEP_SECONDS = 1.5
@@ -47,7 +48,7 @@ def onset(packets: list[tuple[float, bytes]], config: bytes, rate: int, layout: 
     decoder.extradata = config
     decoder.sample_rate, decoder.layout = rate, layout
     for seconds, data in packets:
-        for frame in decoder.decode(av.Packet(data)):
+        for frame in decoder.decode(packet_of(data)):
             loud = np.flatnonzero(np.abs(frame.to_ndarray()).max(axis=0) > 0.1)
             if loud.size:
                 return seconds + float(loud[0]) / rate

@@ -16,6 +16,7 @@ from vidmod.live.filtering.pipe import ArrivalNote, ChangeNote, CoverNote, Leavi
 from vidmod.live.filtering.rules import CoverAll, Rules
 from vidmod.live.filtering.sound import SoundLine
 from vidmod.media.live import AAC_SAMPLES, TIME_BASE, PictureEncoder, Shape, silent_packet
+from vidmod.media.packets import packet_of
 from vidmod.policy import Category, Policy
 from vidmod.predictions import Detection, Predictions, Scores
 from vidmod.targets import Targets
@@ -73,7 +74,7 @@ class Viewer:
             if row.kind == "sound":
                 self.sounds.append(row)
                 continue
-            packet = av.Packet(row.data)
+            packet = packet_of(row.data)
             packet.pts = packet.dts = row.pts
             packet.time_base = TIME_BASE
             for frame in self._context.decode(packet):
@@ -398,7 +399,7 @@ def test_pictures_of_every_kind_are_covered(name: str) -> None:
     for number in range(3):
         rows = encoder.picture(frame, ((100.0, 60.0, 200.0, 120.0),), number * 3000, key=number == 0)
         for row in rows:
-            for picture in decoder.decode(av.Packet(row.data)):
+            for picture in decoder.decode(packet_of(row.data)):
                 levels = picture.to_ndarray(format="gray")
                 assert levels[62:118, 102:198].max() < 60
                 assert levels[130:, :].min() > 180

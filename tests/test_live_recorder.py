@@ -47,6 +47,7 @@ from vidmod.live.recording.accounts import UNKNOWN_SHA256, predictions_of
 from vidmod.live.recording.pieces import Piece
 from vidmod.live.recording.sealing import Sealer, recipients_of
 from vidmod.media.live import PictureEncoder, Shape
+from vidmod.media.packets import packet_of
 from vidmod.timeline import Timeline
 
 NAME = re.compile(r"live-\d{8}T\d{6}Z(_\d+)?(\.unfinished)?\.(mkv|mkv\.age|timeline\.json)")
@@ -164,7 +165,7 @@ def test_boxes_are_where_the_encoder_draws_them() -> None:
         (packet,) = encoder.picture(frame, (box,), 0, key=True)
         decoder = av.CodecContext.create("h264", "r")
         decoder.extradata = encoder.parameter_sets
-        (shown,) = [*decoder.decode(av.Packet(packet.data)), *decoder.decode(None)]
+        (shown,) = [*decoder.decode(packet_of(packet.data)), *decoder.decode(None)]
         sight = Sight(0, size, [], [Found("m", "X", 0.5, box)])
         x1, y1, x2, y2 = predictions_of(sight, within).detections[0].box
         picture = shown.to_ndarray(format="gray")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import Any, cast
+from typing import cast
 
 import av
 from av.audio.codeccontext import AudioCodecContext
@@ -15,10 +15,10 @@ from av.audio.fifo import AudioFifo
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.error import FFmpegError
-from av.packet import Packet
 
 from vidmod.errors import OutputError, UndecodableError
 from vidmod.media.live import AAC_SAMPLES
+from vidmod.media.packets import packet_of
 
 _RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 _LOW_COMPLEXITY = 2
@@ -106,7 +106,7 @@ class SoundRecoder:
         Raises:
             UndecodableError: It is damaged. The next one may not be.
         """
-        packet: Packet[Any] = Packet(data)
+        packet = packet_of(data)
         packet.pts = packet.dts = round(seconds * 1_000_000)
         packet.time_base = Fraction(1, 1_000_000)
         try:

@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, cast
+from typing import cast
 
 import av
 from av.audio.frame import AudioFrame
 from av.codec.context import Flags, ThreadType
 from av.error import FFmpegError
-from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType, VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
@@ -24,6 +23,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from vidmod import redaction
 from vidmod.errors import OutputError, UndecodableError
 from vidmod.media.frame import Frame, Raster, Scaler
+from vidmod.media.packets import packet_of
 from vidmod.predictions import Box
 
 # What leaves counts time in these: as MPEG-TS does, and fine enough for every rate.
@@ -137,7 +137,7 @@ class PictureDecoder:
         Raises:
             UndecodableError: It is damaged. The next one may not be.
         """
-        packet: Packet[Any] = Packet(data)
+        packet = packet_of(data)
         packet.pts, packet.dts, packet.time_base = pts, dts, self._time_base
         try:
             frames = self._context.decode(packet)

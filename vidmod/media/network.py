@@ -26,6 +26,7 @@ from av.video.stream import VideoStream
 
 from vidmod.errors import OutputError, SourceUnreadableError
 from vidmod.media.live import AAC_SAMPLES, TIME_BASE, Shape, configure
+from vidmod.media.packets import packet_of
 from vidmod.media.places import PROTOCOLS, is_file, output_format, scheme_of, told
 from vidmod.media.trust import distrust, shake_hands, tls_options
 
@@ -327,7 +328,7 @@ class NetworkWriter:
         stream = self._sound if is_sound else self._pictures
         if stream is None:
             return
-        packet: Packet[Any] = Packet(data)
+        packet = packet_of(data)
         packet.pts = packet.dts = pts
         packet.time_base = TIME_BASE
         packet.is_keyframe = key

@@ -1,4 +1,4 @@
-"""What a packet's first bytes and a file's index say, before anything is decoded."""
+"""Packets of bytes, and what a packet's first bytes and a file's index say, before anything is decoded."""
 
 from __future__ import annotations
 
@@ -19,6 +19,18 @@ _MPEG4_PLACEHOLDER_BYTES = 20
 # Cameras pad units with zeros, or end the last one with a start code of its own.
 _MAX_PADDING_BYTES = 24
 _MPEG4_VOP = b"\0\0\1\xb6"
+
+
+def packet_of(data: bytes) -> Packet[Any]:
+    """A packet with a copy of some bytes, without times.
+
+    FFmpeg reads up to 64 bytes behind a packet, which must be zeros. PyAV's `Packet(data)` refers to `data` itself, and
+    behind that is whatever else is in memory: sound packets then seem to be damaged, by chance.
+    """
+    packet: Packet[Any] = Packet(len(data))
+    if data:
+        packet.update(data)
+    return packet
 
 
 def holds_picture(codec: str, packet: Packet[Any]) -> bool:

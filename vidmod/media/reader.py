@@ -23,7 +23,7 @@ from vidmod.media.facts import Medium, VideoTrack
 from vidmod.media.frame import Frame, Scaler
 from vidmod.media.imagefiles import is_cut_off
 from vidmod.media.ledger import Ledger
-from vidmod.media.packets import cut_off, hidden_positions, holds_picture
+from vidmod.media.packets import cut_off, hidden_positions, holds_picture, packet_of
 from vidmod.media.parts import ELSEWHERE, Part
 from vidmod.media.source import configure_decoder
 from vidmod.timebase import to_pts, union
@@ -376,6 +376,6 @@ def _is_elsewhere(part: Part, place: int) -> bool:
 
 def _shown_again(packet: Packet[Any]) -> Packet[Any]:
     """A copy without the mark that makes decoders drop the picture."""
-    shown: Packet[Any] = Packet(bytes(packet))
+    shown = packet_of(bytes(packet))
     shown.pts, shown.dts, shown.time_base = packet.pts, packet.dts, packet.time_base
     return shown

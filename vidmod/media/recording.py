@@ -19,7 +19,6 @@ from av.audio.codeccontext import AudioCodecContext
 from av.audio.layout import AudioLayout
 from av.container import OutputContainer
 from av.error import FFmpegError
-from av.packet import Packet
 from av.stream import Stream
 from av.video.codeccontext import VideoCodecContext
 
@@ -27,6 +26,7 @@ from vidmod.closing import Closing
 from vidmod.errors import OutputError, SourceUnreadableError
 from vidmod.media.live import PIXEL_FORMAT
 from vidmod.media.muxer import RefusedError
+from vidmod.media.packets import packet_of
 
 # Matroska counts in milliseconds, as FFmpeg writes it.
 TIME_BASE = Fraction(1, 1000)
@@ -140,7 +140,7 @@ class MatroskaWriter(Closing):
     def _write(self, stream: Stream, data: bytes, pts: int, dts: int, duration: int, *, key: bool) -> None:
         if self._container is None:
             return
-        packet: Packet[Any] = Packet(data)
+        packet = packet_of(data)
         packet.pts, packet.dts, packet.duration, packet.time_base = pts, dts, duration, TIME_BASE
         packet.is_keyframe = key
         packet.stream = stream

@@ -39,7 +39,7 @@ from vidmod.media.encoding import (
 )
 from vidmod.media.groups import NAL_CODECS, Group, Groups, NotApartError, codec_of
 from vidmod.media.muxer import MOV_FAMILY, Muxer
-from vidmod.media.packets import holds_picture
+from vidmod.media.packets import holds_picture, packet_of
 from vidmod.media.rewrite_job import Job, Rewritten
 from vidmod.media.source import open_container
 from vidmod.timebase import Span, overlaps
@@ -327,7 +327,7 @@ class _InTurn:
     def lead(self, encoder: _RunEncoder, packet: Packet[Any]) -> None:
         """A packet that is copied, and that the group cannot be decoded without."""
         # What is written gets other times.
-        same: Packet[Any] = Packet(bytes(packet))
+        same = packet_of(bytes(packet))
         same.pts, same.dts, same.time_base = packet.pts, packet.dts, packet.time_base
         self.encode(encoder, same)
 
@@ -549,7 +549,7 @@ class _RunEncoder:
                 data = with_lengths(data, self._length_size)
             except OverflowError as exc:
                 raise NotApartError("its packets have no room for what is encoded") from exc
-        placed: Packet[Any] = Packet(data)
+        placed = packet_of(data)
         placed.time_base = self._look.time_base
         duration = self._lengths.pop(pts)
         # MP4's durations part decoding times, other formats' say how long a picture is shown.

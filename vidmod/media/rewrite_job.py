@@ -27,6 +27,7 @@ from vidmod.media.groups import codec_of
 from vidmod.media.muting import Muted, Muting
 from vidmod.media.muxer import KEEPABLE, Dropped, Muxer, output_format
 from vidmod.media.others import is_raw, lasting, silent_bytes, untimed
+from vidmod.media.packets import packet_of
 from vidmod.media.silence import NotMutableError, meets
 from vidmod.media.splicing import stand_in
 from vidmod.timebase import Span, overlaps, union
@@ -274,7 +275,7 @@ class Job:
         end = self._raw_ends.get(packet.stream_index, time)
         self._raw_ends[packet.stream_index] = time + length
         if length and end < time and packet.size % length == 0:
-            silence: Packet[Any] = Packet(silent_bytes(packet) * (packet.size // length * (time - end)))
+            silence = packet_of(silent_bytes(packet) * (packet.size // length * (time - end)))
             silence.pts = silence.dts = end
             silence.duration, silence.time_base = time - end, packet.time_base
             muxer.write(silence, packet.stream_index)

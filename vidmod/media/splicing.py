@@ -18,6 +18,7 @@ from av.audio.stream import AudioStream
 from av.error import FFmpegError
 from av.packet import Packet
 
+from vidmod.media.packets import packet_of
 from vidmod.media.silence import NotMutableError, Silence, meets
 from vidmod.media.sound_coding import (
     NoSoundEncoderError,
@@ -249,7 +250,7 @@ class _Run:
         if self._splicer.codec == "opus" and opus_samples(data) not in (None, self._frame):
             raise self._splicer.error("its packets are not all of the same length")
         try:
-            frames = self._decoder.decode(Packet(data))
+            frames = self._decoder.decode(packet_of(data))
         except FFmpegError:
             return None
         if not frames:
@@ -322,7 +323,7 @@ class _Run:
 
 def stand_in(source: Packet[Any], data: bytes) -> Packet[Any]:
     """A packet of other bytes in the place of one of the source's."""
-    packet: Packet[Any] = Packet(data)
+    packet = packet_of(data)
     packet.time_base = source.time_base
     packet.pts, packet.dts, packet.duration = source.pts, source.dts, source.duration
     packet.is_keyframe = True
@@ -363,7 +364,7 @@ class PcmSplicer:
             return [packet]
         data = bytes(packet)
         try:
-            frames = [samples_of(frame) for frame in self._decoder.decode(Packet(data))]
+            frames = [samples_of(frame) for frame in self._decoder.decode(packet_of(data))]
             samples = np.concatenate(frames, axis=1)
             if not self._silence.apply(samples, look.sample_rate, round(time * look.sample_rate)):
                 return [packet]
