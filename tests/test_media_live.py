@@ -57,7 +57,9 @@ def film(codec: str, options: dict[str, str]) -> io.BytesIO:
         ("libx264", {"bf": "3"}),
         ("libx265", {"bf": "3", "x265-params": "log-level=error"}),
         ("mpeg2video", {"bf": "0"}),
+        ("mpeg2video", {"bf": "2"}),
         ("mpeg4", {"bf": "0"}),
+        ("mpeg4", {"bf": "2"}),
     ],
 )
 def test_pictures_come_whole_and_in_the_order_in_which_they_are_shown(codec: str, options: dict[str, str]) -> None:

@@ -33,6 +33,9 @@ PIXEL_FORMAT = "yuv420p"
 KEY_SECONDS = 2
 AAC_SAMPLES = 1024
 _AAC_PREPARING = 6
+# Decoders that, told to hurry, give a picture as soon as it is its turn; others then give them in the order in which
+# they come.
+_EARLY = frozenset(("h264", "hevc", "libdav1d", "av1", "vp8", "vp9"))
 # Of a blurred picture, along its longer side.
 _CELLS = 32
 # x264's, and nothing of it is in a parameter set.
@@ -125,7 +128,8 @@ class PictureDecoder:
             context.thread_count = threads
             # Without the last one FFmpeg guesses what damage has taken, and says nothing.
             context.options = {"max_pixels": str(max_pixels), "err_detect": "explode"}
-            context.flags |= Flags.low_delay
+            if codec in _EARLY:
+                context.flags |= Flags.low_delay
             context.open()
         except (FFmpegError, ValueError) as exc:
             raise UndecodableError(f"There is no decoder for {codec} ({exc}).") from exc

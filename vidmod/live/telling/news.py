@@ -37,7 +37,7 @@ _WHY_COVERED = {
     "source_lost": "nothing comes in",
     "source_changed": "the source is another one",
     "overload": "the machine does not keep up",
-    "error": "the filter was replaced",
+    "error": "the source is damaged, or the filter was replaced",
 }
 _WHAT_IS_DONE = {
     "nothing": "the machine keeps up again",
