@@ -1,17 +1,19 @@
-"""Decoding what comes from a network, packet by packet."""
+"""Decoding what comes from a network, and encoding what leaves, picture by picture."""
 
 from __future__ import annotations
 
 import ctypes
 import io
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import pytest
 
-from vidmod.media.live import PictureDecoder
+from vidmod.media.live import UNSAID_COLOURS, PictureDecoder, PictureEncoder, Shape
+from vidmod.media.network import NetworkReader, NetworkWriter
 from vidmod.media.packets import packet_of
 
 RATE, SIZE, COUNT = 25, (320, 240), 60
@@ -75,3 +77,66 @@ def test_pictures_come_whole_and_in_the_order_in_which_they_are_shown(codec: str
                 times += [frame.pts for frame in decoder.decode(bytes(packet), packet.pts, packet.dts)]
     assert len(times) >= COUNT - 4
     assert np.diff([float(time * base) for time in times]) == pytest.approx(1 / RATE, abs=1e-3)
+
+
+WIDE, PQ = Fraction(64, 45), (9, 16, 9)
+
+
+@pytest.mark.parametrize("suffix", ["ts", "flv", "mkv", "mp4"])
+def test_what_leaves_says_how_it_is_to_be_shown(suffix: str, tmp_path: Path) -> None:
+    shape = Shape.like((96, 64), Fraction(RATE), aspect=WIDE, colours=PQ)
+    encoder = PictureEncoder(shape)
+    path = tmp_path / f"out.{suffix}"
+    with NetworkWriter(str(path), shape, None) as writer:
+        for number in range(30):
+            for item in encoder.cover(number * 3600):
+                writer.write(item.data, item.pts, is_sound=False, key=item.key)
+    with av.open(str(path), "r") as source:
+        frame = next(source.decode(video=0))
+        assert (frame.color_primaries, frame.color_trc, frame.colorspace) == PQ
+        assert source.streams.video[0].codec_context.sample_aspect_ratio == WIDE
+    with NetworkReader(str(path)) as reader:
+        assert (reader.facts.aspect, reader.facts.colours) == (WIDE, PQ)
+
+
+@pytest.mark.parametrize(
+    ("aspect", "colours"),
+    [
+        (Fraction(1000), (0, 0, 0)),
+        (Fraction(-1), (3, 3, 3)),
+        (Fraction(1, 1000), (1 << 30, -1, 255)),
+        (Fraction(0), (99, 99, 8)),
+    ],
+)
+def test_what_makes_no_sense_is_not_said(aspect: Fraction, colours: tuple[int, int, int]) -> None:
+    shape = Shape.like(SIZE, Fraction(RATE), aspect=aspect, colours=colours)
+    assert (shape.aspect, shape.colours) == (Fraction(1), UNSAID_COLOURS)
+    PictureEncoder(shape)
+
+
+def test_covers_and_pictures_of_two_encoders_are_one_stream() -> None:
+    shape = Shape.like(SIZE, Fraction(RATE), aspect=WIDE, colours=(1, 1, 1))
+    first, second = PictureEncoder(shape), PictureEncoder(shape, hurried=True)
+    assert (
+        first.parameter_sets == second.parameter_sets != PictureEncoder(Shape.like(SIZE, Fraction(RATE))).parameter_sets
+    )
+
+
+@pytest.mark.parametrize("pixels", ["yuv420p", "yuvj420p", "yuv444p", "yuv420p10le"])
+@pytest.mark.parametrize("is_full", [False, True])
+def test_what_leaves_is_in_limited_range(pixels: str, is_full: bool) -> None:
+    is_full = is_full or pixels == "yuvj420p"
+    frame = av.VideoFrame.from_ndarray(np.full((*SIZE[::-1], 3), 128, np.uint8), "rgb24").reformat(
+        format=pixels, dst_color_range="JPEG" if is_full else "MPEG"
+    )
+    frame.color_range = 2 if is_full else 1
+    encoder = PictureEncoder(Shape.like(SIZE, Fraction(RATE), 4_000_000))
+    decoder = av.CodecContext.create("h264", "r")
+    decoder.extradata = encoder.parameter_sets
+    pictures = []
+    for packet in [packet_of(item.data) for item in encoder.picture(frame, (), 0)] + [None]:
+        pictures += decoder.decode(packet)
+    (shown,) = pictures
+    assert shown.color_range != 2
+    luma = shown.to_ndarray()[: SIZE[1]]
+    assert luma.mean() == pytest.approx(16 + 128 / 255 * 219, abs=2)

@@ -32,7 +32,12 @@ class Sound(msgspec.Struct, array_like=True):
 
 
 class Source(msgspec.Struct, tag="source", array_like=True):
-    """The reader has connected; `rate` is 0 where the source does not say it."""
+    """The reader has connected; `rate` is 0 where the source does not say it.
+
+    Attributes:
+        aspect: Of one pixel, its width and height.
+        colours: Primaries, transfer and matrix, as H.273 numbers them.
+    """
 
     codec: str
     extradata: bytes
@@ -41,6 +46,8 @@ class Source(msgspec.Struct, tag="source", array_like=True):
     time_base: tuple[int, int]
     bits: int
     sound: Sound | None
+    aspect: tuple[int, int] = (1, 1)
+    colours: tuple[int, int, int] = (2, 2, 2)
 
 
 class Picture(msgspec.Struct, tag="picture", array_like=True):
@@ -73,7 +80,11 @@ class Lost(msgspec.Struct, tag="lost", array_like=True):
 
 
 class Begin(msgspec.Struct, tag="begin", array_like=True):
-    """What leaves, for the publisher: it begins with this, and it never changes."""
+    """What leaves, for the publisher: it begins with this, and it never changes.
+
+    Attributes:
+        aspect, colours: As of a :class:`Source`.
+    """
 
     size: tuple[int, int]
     rate: tuple[int, int]
@@ -81,6 +92,8 @@ class Begin(msgspec.Struct, tag="begin", array_like=True):
     preset: str
     parameter_sets: bytes
     sound: Sound | None
+    aspect: tuple[int, int] = (1, 1)
+    colours: tuple[int, int, int] = (2, 2, 2)
 
 
 class Leave(msgspec.Struct, tag="leave", array_like=True):

@@ -18,11 +18,11 @@ from av.codec.context import Flags, ThreadType
 from av.error import FFmpegError
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType, VideoFrame
-from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
 from vidmod import redaction
 from vidmod.errors import OutputError, UndecodableError
-from vidmod.media.frame import Frame, Raster, Scaler
+from vidmod.media.frame import Frame, Raster, Scaler, colour_range
 from vidmod.media.packets import packet_of
 from vidmod.predictions import Box
 
@@ -33,6 +33,11 @@ PIXEL_FORMAT = "yuv420p"
 KEY_SECONDS = 2
 AAC_SAMPLES = 1024
 _AAC_PREPARING = 6
+# As H.273 numbers them: primaries, transfer, matrix. Encoders are told those that pictures of YCbCr can have.
+Colours = tuple[int, int, int]
+UNSAID_COLOURS: Colours = (2, 2, 2)
+_COLOURS = (frozenset((1, *range(4, 13), 22)), frozenset((1, *range(4, 19))), frozenset((1, 4, 5, 6, 7, 9, 10)))
+_MOST_ASPECT = 10
 # Decoders that, told to hurry, give a picture as soon as it is its turn; others then give them in the order in which
 # they come.
 _EARLY = frozenset(("h264", "hevc", "libdav1d", "av1", "vp8", "vp9"))
@@ -52,19 +57,44 @@ class Shape:
         rate: Pictures a second.
         bits: A second.
         preset: x264's.
+        aspect: Width over height of one pixel.
+        colours: What is said of them; they are not converted.
     """
 
     size: tuple[int, int]
     rate: Fraction
     bits: int
     preset: str = "superfast"
+    aspect: Fraction = Fraction(1)
+    colours: Colours = UNSAID_COLOURS
 
     @classmethod
-    def like(cls, size: tuple[int, int], rate: Fraction, bits: int | None = None, preset: str = "superfast") -> Shape:
-        """As a source is, but even, and with as many bits as it takes."""
+    def like(
+        cls,
+        size: tuple[int, int],
+        rate: Fraction,
+        bits: int | None = None,
+        preset: str = "superfast",
+        *,
+        aspect: Fraction = Fraction(1),
+        colours: Colours = UNSAID_COLOURS,
+    ) -> Shape:
+        """As a source is, but even, and with as many bits as it takes; what makes no sense of the rest is left out."""
         width, height = (max(2, side - side % 2) for side in size)
         needed = max(_LEAST_BITS, round(width * height * float(rate) * _BITS_PER_PIXEL))
-        return cls((width, height), rate, needed if bits is None else bits, preset)
+        square = not 1 / _MOST_ASPECT <= aspect <= _MOST_ASPECT
+        primaries, transfer, matrix = (
+            value if value in known else unsaid
+            for value, known, unsaid in zip(colours, _COLOURS, UNSAID_COLOURS, strict=True)
+        )
+        return cls(
+            (width, height),
+            rate,
+            needed if bits is None else bits,
+            preset,
+            Fraction(1) if square else aspect,
+            (primaries, transfer, matrix),
+        )
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -245,11 +275,19 @@ class PictureEncoder:
     def _fitted(self, frame: VideoFrame, place: tuple[int, int, int, int]) -> VideoFrame:
         """The picture in the stream's size, in the middle of black."""
         width, height = self._shape.size
-        if (frame.width, frame.height, frame.format.name) == (width, height, PIXEL_FORMAT):
+        is_limited = colour_range(frame) == ColorRange.MPEG
+        if is_limited and (frame.width, frame.height, frame.format.name) == (width, height, PIXEL_FORMAT):
             return frame
         left, top, *inner = place
         scaled = self._reformatter.reformat(
-            frame, inner[0], inner[1], PIXEL_FORMAT, interpolation=Interpolation.BILINEAR, threads=1
+            frame,
+            inner[0],
+            inner[1],
+            PIXEL_FORMAT,
+            interpolation=Interpolation.BILINEAR,
+            src_color_range=colour_range(frame),
+            dst_color_range=ColorRange.MPEG,
+            threads=1,
         )
         if inner == [width, height]:
             return scaled
@@ -286,6 +324,9 @@ def configure(context: VideoCodecContext, shape: Shape, threads: int) -> None:
     """Set an encoder up for a shape, before it is opened."""
     context.width, context.height = shape.size
     context.pix_fmt = PIXEL_FORMAT
+    context.sample_aspect_ratio = shape.aspect
+    context.color_primaries, context.color_trc, context.colorspace = shape.colours
+    context.color_range = ColorRange.MPEG
     context.time_base, context.framerate = TIME_BASE, shape.rate
     context.thread_count = threads
     context.gop_size = max(1, round(shape.rate * KEY_SECONDS))

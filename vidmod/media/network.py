@@ -25,7 +25,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from vidmod.errors import OutputError, SourceUnreadableError
-from vidmod.media.live import AAC_SAMPLES, TIME_BASE, Shape, configure
+from vidmod.media.live import AAC_SAMPLES, TIME_BASE, UNSAID_COLOURS, Colours, Shape, configure
 from vidmod.media.packets import packet_of
 from vidmod.media.places import PROTOCOLS, is_file, output_format, scheme_of, told
 from vidmod.media.trust import distrust, shake_hands, tls_options
@@ -60,6 +60,8 @@ class StreamFacts:
         size: Stored width and height.
         rate: Pictures a second, as claimed or usual.
         bits: A second, 0 if it does not say so.
+        aspect: Width over height of one pixel, as claimed; 1 if it does not say so.
+        colours: As it says they are.
     """
 
     codec: str
@@ -69,6 +71,8 @@ class StreamFacts:
     time_base: Fraction
     bits: int
     sound: SoundFacts | None
+    aspect: Fraction = Fraction(1)
+    colours: Colours = UNSAID_COLOURS
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -216,6 +220,8 @@ class NetworkReader:
             time_base=stream.time_base or Fraction(1, 1000),
             bits=context.bit_rate or 0,
             sound=None if self._sound is None else _sound_facts(self._sound),
+            aspect=stream.sample_aspect_ratio or context.sample_aspect_ratio or Fraction(1),
+            colours=(context.color_primaries, context.color_trc, context.colorspace),
         )
 
     def packets(self) -> Iterator[Incoming]:

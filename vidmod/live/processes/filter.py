@@ -220,9 +220,19 @@ class _Filter:
         settings = self._settings
         rate = source.rate if settings.rate is None else settings.rate
         size = source.size if settings.size is None else settings.size
-        shape = Shape.like(size, Fraction(*rate), settings.bits, settings.preset)
+        aspect, colours = Fraction(*source.aspect), source.colours
+        shape = Shape.like(size, Fraction(*rate), settings.bits, settings.preset, aspect=aspect, colours=colours)
         sound = Hearing.fitting(source.sound)
-        begin = Begin(shape.size, rate, shape.bits, shape.preset, b"", sound)
+        begin = Begin(
+            shape.size,
+            rate,
+            shape.bits,
+            shape.preset,
+            b"",
+            sound,
+            (shape.aspect.numerator, shape.aspect.denominator),
+            shape.colours,
+        )
         pipe = self._piped(begin)
         begin.parameter_sets = pipe.parameter_sets
         return begin, pipe
@@ -263,7 +273,7 @@ class _Filter:
 
 def shape_of(begin: Begin) -> Shape:
     """What the pictures that leave are like."""
-    return Shape(begin.size, Fraction(*begin.rate), begin.bits, begin.preset)
+    return Shape(begin.size, Fraction(*begin.rate), begin.bits, begin.preset, Fraction(*begin.aspect), begin.colours)
 
 
 def sound_line(begin: Begin, now: float) -> SoundLine | None:

@@ -168,4 +168,6 @@ def _source(facts: StreamFacts) -> Source:
         time_base=(facts.time_base.numerator, facts.time_base.denominator),
         bits=facts.bits,
         sound=None if sound is None else Sound(sound.codec, sound.sample_rate, sound.layout, sound.extradata),
+        aspect=(facts.aspect.numerator, facts.aspect.denominator),
+        colours=facts.colours,
     )
