@@ -97,12 +97,16 @@ def server(tmp_path: Path) -> Iterator[Server]:
 class Job:
     """A `vidmod live` that runs, with a folder of its own for its sockets, events and standard error."""
 
-    def __init__(self, folder: Path, *arguments: str | Path, terminal: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *arguments: str | Path, terminal: bool = False, file_bytes: int | None = None
+    ) -> None:
         folder.chmod(0o700)
         self.environment = {**os.environ, "XDG_RUNTIME_DIR": str(folder), "TERM": "xterm"}
         self.events_path, self.errors_path = folder / "events.jsonl", folder / "errors.txt"
         self.began = time.monotonic()
         command = [sys.executable, "-m", "vidmod", "live", *map(str, arguments), "--events", str(self.events_path)]
+        if file_bytes is not None:
+            command = ["prlimit", f"--fsize={file_bytes}", *command]
         self._leader = -1
         with self.errors_path.open("wb") as errors:
             follower = errors.fileno()
@@ -183,10 +187,12 @@ def start(tmp_path: Path) -> Iterator[Start]:
     numbers = itertools.count()
     with contextlib.ExitStack() as stack:
 
-        def make(*arguments: str | Path, terminal: bool = False, folder: Path | None = None) -> Job:
+        def make(
+            *arguments: str | Path, terminal: bool = False, folder: Path | None = None, file_bytes: int | None = None
+        ) -> Job:
             place = tmp_path / f"job{next(numbers)}" if folder is None else folder
             place.mkdir(exist_ok=True)
-            return stack.enter_context(Job(place, *arguments, terminal=terminal))
+            return stack.enter_context(Job(place, *arguments, terminal=terminal, file_bytes=file_bytes))
 
         yield make
 
@@ -406,6 +412,18 @@ def test_what_cannot_begin_says_why(start: Start, made: Path, tmp_path: Path) ->
             )
             assert "secret" not in json.dumps(job.events)
     assert not out.exists()
+
+
+def test_what_could_not_be_written_is_not_done(start: Start, made: Path, tmp_path: Path) -> None:
+    room = {"out.ts": 60_000, "out.mkv": 10_000, "out.mp4": 10_000}
+    jobs = {
+        name: start(made / "short.mp4", tmp_path / name, *with_spot(made), file_bytes=size)
+        for name, size in room.items()
+    }
+    for name, job in jobs.items():
+        assert job.end() == 1
+        assert f"{name}: is not whole. It cannot be written to (" in job.errors
+        assert [row["exit_status"] for row in job.named("stopped", reason="source_ended")] == [1]
 
 
 class Station:

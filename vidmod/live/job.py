@@ -100,6 +100,8 @@ class Live(Closing):
         self._settings = settings
         self._ending: _Ending | None = None
         self._failure: VidmodError | None = None
+        # Why some of a file that is written is missing.
+        self._unwritten = ""
         self._signals: list[int] = []
         self._covers = Covers()
         self._troubles: dict[str, str] = {}
@@ -171,6 +173,10 @@ class Live(Closing):
                 ending = self._work()
                 reason, status = ending.reason, ending.status
                 self._finish()
+                self._note_unwritten(self._trouble_of("publisher"))
+                if self._unwritten and status == DONE:
+                    server = told(self._settings.server)
+                    raise OutputError(f"{server}: is not whole. {self._unwritten.rstrip('.')}.")
         except VidmodError as exc:
             status = exc.exit_status
             raise
@@ -348,8 +354,8 @@ class Live(Closing):
     def _check_ends(self, now: float) -> None:
         """See whether the source has ended, and what is wrong with either side."""
         watched = self._supervisor.watched
-        for role, item in watched.items():
-            trouble = "" if item.beat is None else self._teller.clean(item.beat.trouble)
+        for role in watched:
+            trouble = self._trouble_of(role)
             if trouble != self._troubles.get(role, ""):
                 self._troubles[role] = trouble
                 if trouble:
@@ -362,6 +368,10 @@ class Live(Closing):
         if now >= self._ending_at and not self._standing.frames_in:
             source = told(self._settings.source)
             self._failure = UndecodableError(f"{source}: not one picture of it can be decoded. Check it with ffprobe.")
+
+    def _trouble_of(self, role: str) -> str:
+        item = self._supervisor.watched.get(role)
+        return "" if item is None or item.beat is None else self._teller.clean(item.beat.trouble)
 
     @property
     def _ending_at(self) -> float:
@@ -390,8 +400,15 @@ class Live(Closing):
         elif change == "first" and side == "server":
             self._teller.note(f"Connected to {told(self._settings.server)}.")
         elif change == "lost" and (item.beat is None or item.beat.doing not in ("ended", "finished")):
-            why = item.why if item.beat is None else item.beat.trouble
-            self._teller.tell(*news.lost(side, self._teller.clean(why) or "nobody says why."))
+            why = self._teller.clean(item.why) if item.beat is None else self._trouble_of(item.role)
+            why = why or "nobody says why."
+            self._teller.tell(*news.lost(side, why))
+            if side == "server":
+                self._note_unwritten(why)
+
+    def _note_unwritten(self, why: str) -> None:
+        if is_file(self._settings.server):
+            self._unwritten = self._unwritten or why
 
     def _replaced(self, role: str, why: str) -> None:
         """A process ended or stood still, and will be started again."""

@@ -290,6 +290,7 @@ class NetworkWriter:
         trusted: str | None = None,
     ) -> None:
         name, options = output_format(url)
+        self._is_file = is_file(url)
         if name == "hls" and number > 0:
             options["hls_flags"] += "+append_list"
         elif is_file(url) and number > 0:
@@ -318,12 +319,23 @@ class NetworkWriter:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.close()
+        if exc is None:
+            self.close()
+            return
+        with contextlib.suppress(OutputError):
+            self.close()
 
     def close(self) -> None:
-        """End the stream, as far as whoever reads it still listens."""
-        with contextlib.suppress(FFmpegError, ValueError, OSError):
+        """End the stream, as far as whoever reads it still listens; more than once is fine.
+
+        Raises:
+            OutputError: The end of a file cannot be written.
+        """
+        try:
             self._container.close()
+        except (FFmpegError, ValueError, OSError) as exc:
+            if self._is_file:
+                raise OutputError(f"It cannot be written to ({reason(exc)}).") from exc
 
     def write(self, data: bytes, pts: int, *, is_sound: bool, key: bool) -> None:
         """Write a packet; `pts` in `TIME_BASE`.
@@ -342,7 +354,8 @@ class NetworkWriter:
         try:
             self._container.mux(packet)
         except (FFmpegError, ValueError, OSError) as exc:
-            raise OutputError(f"It is gone ({reason(exc)}).") from exc
+            what = "cannot be written to" if self._is_file else "is gone"
+            raise OutputError(f"It {what} ({reason(exc)}).") from exc
 
 
 def _size(stream: VideoStream) -> tuple[int, int]:

@@ -16,6 +16,8 @@ PROTOCOLS = {
     "udp": "udp",
     "file": "file",
 }
+# FFmpeg writes files 256 KiB at a time: a process that is killed loses that much, and a full disk is noticed as late.
+_AT_ONCE = {"flush_packets": "1"}
 
 
 def scheme_of(url: str) -> str:
@@ -44,10 +46,10 @@ def output_format(url: str) -> tuple[str, dict[str, str]]:
     suffix = url.rpartition(".")[2].lower()
     known = {
         "m3u8": ("hls", {"hls_time": "2", "hls_flags": "delete_segments+temp_file"}),
-        "ts": ("mpegts", {}),
-        "flv": ("flv", {}),
-        "mkv": ("matroska", {}),
-        "mp4": ("mp4", {"movflags": "frag_keyframe+empty_moov"}),
+        "ts": ("mpegts", _AT_ONCE),
+        "flv": ("flv", _AT_ONCE),
+        "mkv": ("matroska", _AT_ONCE),
+        "mp4": ("mp4", {"movflags": "frag_keyframe+empty_moov", **_AT_ONCE}),
     }
     if scheme or suffix not in known:
         raise UsageError(

@@ -152,9 +152,12 @@ class _Publisher:
             self._substitute.want_key()
 
     def _lose(self, why: str) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            try:
+                writer.close()
+            except OutputError as exc:
+                why = why or str(exc)
         self._beat.doing, self._beat.trouble = "connecting", why
         self._retry = time.monotonic() + self._backoff.failed()
 
