@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import io
 from fractions import Fraction
 from pathlib import Path
@@ -12,7 +13,9 @@ import av
 import numpy as np
 import pytest
 
+from vidmod.media.frame import UPRIGHT, orientation_of
 from vidmod.media.live import UNSAID_COLOURS, PictureDecoder, PictureEncoder, Shape
+from vidmod.media.muxer import display_matrix
 from vidmod.media.network import NetworkReader, NetworkWriter
 from vidmod.media.packets import packet_of
 
@@ -140,3 +143,27 @@ def test_what_leaves_is_in_limited_range(pixels: str, is_full: bool) -> None:
     assert shown.color_range != 2
     luma = shown.to_ndarray()[: SIZE[1]]
     assert luma.mean() == pytest.approx(16 + 128 / 255 * 219, abs=2)
+
+
+def test_no_frame_waits_for_a_full_collection() -> None:
+    """With each, all of its pixels would."""
+
+    def count() -> int:
+        return sum(isinstance(item, av.VideoFrame) for item in gc.get_objects())
+
+    shape = Shape.like(SIZE, Fraction(RATE))
+    gc.collect()
+    gc.disable()
+    try:
+        before = count()
+        for _ in range(5):
+            encoder = PictureEncoder(shape)
+            frame = av.VideoFrame(*SIZE, "yuv420p")
+            assert orientation_of(frame) == UPRIGHT
+            assert display_matrix(frame) is None
+            encoder.picture(frame, ((10.0, 10.0, 60.0, 60.0),), 0)
+            encoder.cover(3600)
+            del encoder, frame
+        assert count() == before
+    finally:
+        gc.enable()

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 from av.buffer import Buffer
 from av.error import FFmpegError
 from av.filter import Graph
+from av.sidedata.sidedata import SideDataContainer
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
@@ -149,7 +151,7 @@ def orientation_of(frame: VideoFrame) -> Orientation:
     """The orientation in the frame's display matrix, upright without one."""
     for _ in range(_MAX_UNNAMED):
         try:
-            matrix = frame.side_data.get("DISPLAYMATRIX")
+            matrix = side_data(frame).get("DISPLAYMATRIX")
         except ValueError as exc:
             # PyAV 18.1 knows no name for newer side data (EXIF, a multiview id) and then lists none at all.
             unnamed = _UNNAMED.match(str(exc))
@@ -160,6 +162,18 @@ def orientation_of(frame: VideoFrame) -> Orientation:
         else:
             return Orientation.from_display_matrix(bytes(matrix)) if isinstance(matrix, Buffer) else UPRIGHT
     return Orientation.from_rotation(frame.rotation)
+
+
+def side_data(frame: VideoFrame) -> Mapping[Any, Any]:
+    """What came with a frame, by its kind's name.
+
+    The frame's own `side_data` refers to the frame, which refers to it: no frame that was asked for it would be freed,
+    with all of its pixels, before the garbage collector comes by.
+
+    Raises:
+        ValueError: PyAV knows no name for some of it.
+    """
+    return cast(Mapping[Any, Any], cast(Any, SideDataContainer)(frame))
 
 
 def _without_side_data(frame: VideoFrame, number: int) -> VideoFrame | None:

@@ -25,6 +25,7 @@ from av.video.stream import VideoStream
 from vidmod.cuts import Cuts
 from vidmod.errors import OutputError, SourceUnreadableError
 from vidmod.media.facts import Medium
+from vidmod.media.frame import side_data
 
 if TYPE_CHECKING:
     from av.container.core import Chapter
@@ -337,7 +338,7 @@ def _writing() -> Iterator[None]:
 def display_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:
     """A picture's display matrix, nine numbers (libavutil/display.h), None without one."""
     try:
-        matrix = frame.side_data.get("DISPLAYMATRIX")
+        matrix = side_data(frame).get("DISPLAYMATRIX")
     except ValueError:
         return None
     return None if matrix is None else tuple(memoryview(cast(Any, matrix)).cast("B").cast("i"))
